@@ -1,0 +1,5 @@
+"""What the command cannot do, in one line for the person who asked."""
+
+
+class CommandError(Exception):
+    """The message is one line that says what is wrong and what to do."""
