@@ -114,6 +114,14 @@ def read_traceparent(traceparent: str) -> Context | None:
     return trace.set_span_in_context(NonRecordingSpan(parent), Context())
 
 
+def read_trace_id(traceparent: str) -> str | None:
+    """The trace id that a W3C traceparent names; None for any other text."""
+    context = read_traceparent(traceparent)
+    if context is None:
+        return None
+    return f"{trace.get_current_span(context).get_span_context().trace_id:032x}"
+
+
 def write_traceparent(span: Span) -> str:
     """The W3C traceparent that names `span` as the parent."""
     context = span.get_span_context()

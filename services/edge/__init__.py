@@ -1,0 +1,1 @@
+"""The edge: OpenAI's HTTP and SSE outside, Headway's gRPC inside."""

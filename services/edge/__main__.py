@@ -1,0 +1,85 @@
+"""Runs the edge."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import uvloop
+from prometheus_client import generate_latest
+
+from headway.scheduler.v1.scheduler_pb2_grpc import SchedulerServiceAsyncStub, SchedulerServiceStub
+from observability.telemetry import start_logs, start_telemetry
+from services.edge.accounts import Accounts
+from services.edge.config import Config
+from services.edge.encoding import Encoders
+from services.edge.fleet import Fleet
+from services.edge.listening import serving
+from services.edge.pipe import Pipes
+from services.edge.placing import Placer
+from services.edge.relay import Hops
+from services.edge.server import Admin, Edge
+from services.edge.tenants import Tenants, read_tenants
+from services.edge.visits import Visits
+from services.serving import CHANNEL_OPTIONS, ListenError, stop_signal
+from services.settings import SettingError, from_env
+
+
+async def main(config: Config) -> None:
+    """Serve until told to stop."""
+    log = start_logs("edge")
+    telemetry = start_telemetry("edge", os.environ)
+    accounts = Accounts()
+    tenants = _tenants(config)
+    async with _hops(config) as hops:
+        edge = Edge(config, hops, tenants, Visits(telemetry, accounts, log), generate_latest)
+        async with (
+            serving(Admin(edge, accounts, generate_latest), config.metrics_listen, config.drain_s),
+            serving(edge, config.listen, config.drain_s, config.reuse_port) as port,
+        ):
+            log.info("listening", port=port)
+            await stop_signal()
+            edge.draining = True
+            log.info("draining")
+    telemetry.close()
+
+
+def _tenants(config: Config) -> Tenants:
+    if not config.tenants:
+        return Tenants({})
+    try:
+        return read_tenants(Path(config.tenants).read_bytes())
+    except (OSError, ValueError) as error:
+        raise SettingError(f"EDGE_TENANTS: {error}") from error
+
+
+@asynccontextmanager
+async def _hops(config: Config) -> AsyncIterator[Hops]:
+    """The streams to the other services, each with the task that owns it."""
+    async with grpc.aio.insecure_channel(config.scheduler, options=CHANNEL_OPTIONS) as channel:
+        stub: SchedulerServiceAsyncStub = SchedulerServiceStub(channel)
+        fleet, pipes, encoders = Fleet(stub), Pipes(), Encoders(config.tokenizers)
+        fleet.changed = lambda: pipes.keep({worker.address for worker in fleet.workers})
+        placer = Placer(stub, fleet)
+        owners = [fleet.run(), placer.conversation.run()]
+        owners += [replica.conversation.run() for replica in encoders.replicas]
+        tasks = [asyncio.create_task(owner) for owner in owners]
+        try:
+            yield Hops(encoders, placer, pipes, fleet, config.resume_limit)
+        finally:
+            await pipes.close()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for replica in encoders.replicas:
+                await replica.close()
+
+
+if __name__ == "__main__":
+    try:
+        uvloop.run(main(from_env(Config, "EDGE", os.environ)))
+    except (SettingError, ListenError) as error:
+        sys.exit(f"edge: {error}")

@@ -1,0 +1,160 @@
+"""The hop to the tokenizers: prompts in, token ids and block hashes out."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import grpc
+from tenacity import (
+    AsyncRetrying,
+    RetryError,
+    retry_if_result,
+    stop_after_attempt,
+    wait_exponential,
+)
+
+from headway.tokenizer.v1 import tokenizer_pb2 as pb
+from headway.tokenizer.v1 import tokenizer_pb2_grpc as rpc
+from services.edge.conversation import Conversation
+from services.edge.refusals import Invalid, Refusal, Unavailable, UnknownModel
+from services.serving import CHANNEL_OPTIONS
+
+ATTEMPTS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A prompt as token ids and block hashes, both in the wire's little-endian form."""
+
+    token_ids: bytes
+    block_hashes: bytes
+    block_size: int
+    timings_us: dict[str, int]
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompt."""
+        return len(self.token_ids) // 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    message: pb.EncodeRequest
+    answered: "asyncio.Future[pb.EncodeResult | None]"  # None when the replica was lost
+
+
+class Replica:
+    """One tokenizer: a stream, and what was sent on it and not yet answered."""
+
+    def __init__(self, address: str) -> None:
+        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._stub: rpc.TokenizerServiceAsyncStub = rpc.TokenizerServiceStub(self._channel)
+        self._sent: dict[int, list[_Item]] = {}
+        self._unsent: list[_Item] = []
+        self.conversation: Conversation[
+            _Item, pb.EncodeBatchesRequest, pb.EncodeBatchesResponse
+        ] = Conversation(self, acknowledged=True)
+        self.pending = 0
+
+    async def encode(self, message: pb.EncodeRequest) -> pb.EncodeResult | None:
+        """The outcome for one prompt, or None when this replica was lost before it answered."""
+        item = _Item(message, asyncio.get_running_loop().create_future())
+        self._unsent.append(item)
+        self.conversation.put(item)
+        self.pending += 1
+        try:
+            return await item.answered
+        finally:
+            self.pending -= 1
+
+    async def close(self) -> None:
+        """Give the channel back."""
+        await self._channel.close()
+
+    def open(
+        self,
+    ) -> "grpc.aio.StreamStreamCall[pb.EncodeBatchesRequest, pb.EncodeBatchesResponse]":
+        """Start the stream."""
+        return self._stub.EncodeBatches()
+
+    def compose(self, batch: int, items: list[_Item]) -> pb.EncodeBatchesRequest:
+        """The message of a batch."""
+        self._sent[batch] = items
+        self._unsent = self._unsent[len(items) :]
+        return pb.EncodeBatchesRequest(batch=batch, items=[item.message for item in items])
+
+    def receive(self, response: pb.EncodeBatchesResponse) -> bool:
+        """Hand the results to those who wait; every response answers a whole batch."""
+        for item, result in zip(self._sent.pop(response.batch), response.results, strict=True):
+            if not item.answered.done():  # its caller may have gone
+                item.answered.set_result(result)
+        return True
+
+    def lost(self) -> None:
+        """Tell those who wait that no answer will come."""
+        waiting = [item for items in self._sent.values() for item in items] + self._unsent
+        self._sent, self._unsent = {}, []
+        for item in waiting:
+            if not item.answered.done():
+                item.answered.set_result(None)
+
+
+class Encoders:
+    """All tokenizer replicas. A prompt goes to the least busy; a lost one goes to the next."""
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self.replicas = [Replica(address) for address in addresses]
+
+    async def encode(self, message: pb.EncodeRequest) -> Encoded | Refusal:
+        """Encode one prompt."""
+        result = await self._once(message)
+        if result is None:
+            result = await self._again(message)
+        if result is None:
+            return Unavailable("No tokenizer is reachable.")
+        return _read(result, message.model)
+
+    async def _once(self, message: pb.EncodeRequest) -> pb.EncodeResult | None:
+        replica = min(self.replicas, key=lambda each: (each.conversation.is_down, each.pending))
+        return await replica.encode(message)
+
+    async def _again(self, message: pb.EncodeRequest) -> pb.EncodeResult | None:
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=wait_exponential(multiplier=0.05, max=0.5),
+            retry=retry_if_result(lambda result: result is None),
+        )
+        try:
+            return await retrying(self._once, message)
+        except RetryError:
+            return None
+
+
+def _read(result: pb.EncodeResult, model: str) -> Encoded | Refusal:
+    if result.HasField("refused"):
+        return _refusal(result.refused, model)
+    encoded = result.encoded
+    timings = encoded.timings
+    return Encoded(
+        encoded.token_ids,
+        encoded.block_hashes,
+        encoded.block_size,
+        {
+            "tokenizer_queue": timings.queue_us,
+            "render": timings.render_us,
+            "tokenize": timings.tokenize_us,
+        },
+    )
+
+
+def _refusal(refused: pb.Refused, model: str) -> Refusal:
+    reason = refused.reason
+    match reason:
+        case pb.REFUSAL_REASON_UNKNOWN_MODEL:
+            return UnknownModel(model, ())
+        case pb.REFUSAL_REASON_TEMPLATE:
+            return Invalid(refused.message, "messages")
+        case pb.REFUSAL_REASON_VOCABULARY | pb.REFUSAL_REASON_EMPTY:
+            return Invalid(refused.message, "prompt")
+        case _:
+            return Unavailable(f"The tokenizer answered in a way unknown here: {reason}.")

@@ -1,0 +1,190 @@
+"""OpenAI's answers as bytes: server-sent events and JSON bodies. Pure; the hot path.
+
+The constant part of every event is built once a request; a token costs one JSON escape and
+one concatenation.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+DONE = b"data: [DONE]\n\n"
+
+_json = msgspec.json.encode
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of a request, counted once however often it was resumed."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+
+    def as_json(self) -> dict[str, Any]:
+        """OpenAI's `usage` object."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What differs between chat and plain completions."""
+
+    operation: str  # OpenTelemetry's gen_ai.operation.name
+    id_prefix: str
+    body_object: str
+    event_object: str
+    opening: bytes  # the choice, up to the text
+    closing: bytes  # the choice, after the text
+    ending: bytes  # the last choice, up to the finish reason
+
+
+CHAT = Form(
+    "chat",
+    "chatcmpl-",
+    "chat.completion",
+    "chat.completion.chunk",
+    b'"delta":{"content":',
+    b'},"logprobs":null,"finish_reason":null}]',
+    b'"delta":{},"logprobs":null,"finish_reason":',
+)
+COMPLETION = Form(
+    "text_completion",
+    "cmpl-",
+    "text_completion",
+    "text_completion",
+    b'"text":',
+    b',"logprobs":null,"finish_reason":null}]',
+    b'"text":"","logprobs":null,"finish_reason":',
+)
+
+
+class Events:
+    """Writes the events of one stream."""
+
+    def __init__(
+        self, form: Form, request_id: str, created: int, model: str, *, with_usage: bool
+    ) -> None:
+        self._form = form
+        head = {
+            "id": form.id_prefix + request_id,
+            "object": form.event_object,
+            "created": created,
+            "model": model,
+        }
+        self._head = b"data: " + _json(head)[:-1] + b',"choices":['
+        # OpenAI: with include_usage every other chunk has a usage of null.
+        self._tail = b',"usage":null' if with_usage else b""
+        self._close = form.closing + self._tail + b"}\n\n"
+        self._opens: dict[int, bytes] = {}
+
+    def role(self, choice: int) -> bytes:
+        """The event that opens a choice; plain completions have none."""
+        if self._form is COMPLETION:
+            return b""
+        delta = b'{"index":%d,"delta":{"role":"assistant","content":""}' % choice
+        return (
+            self._head + delta + b',"logprobs":null,"finish_reason":null}]' + self._tail + b"}\n\n"
+        )
+
+    def text(self, choice: int, text: str) -> bytes:
+        """The event of one delta."""
+        opening = self._opens.get(choice)
+        if opening is None:
+            opening = self._head + b'{"index":%d,' % choice + self._form.opening
+            self._opens[choice] = opening
+        return opening + _json(text) + self._close
+
+    def finish(self, choice: int, reason: str, explain: dict[str, Any] | None) -> bytes:
+        """The event that ends a choice; `explain` where it is also the stream's last chunk."""
+        end = self._form.ending + _json(reason) + b"}]" + self._tail + _explained(explain)
+        return self._head + b'{"index":%d,' % choice + end + b"}\n\n"
+
+    def usage(self, usage: Usage, explain: dict[str, Any] | None) -> bytes:
+        """The event with the usage, which has no choice."""
+        return self._head + b'],"usage":' + _json(usage.as_json()) + _explained(explain) + b"}\n\n"
+
+
+def error(body: bytes) -> bytes:
+    """The event that ends a stream which cannot go on; `body` is the error's JSON."""
+    return b"data: " + body + b"\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One finished choice."""
+
+    text: str
+    finish_reason: str
+
+
+def body(
+    form: Form,
+    request_id: str,
+    created: int,
+    model: str,
+    choices: list[Choice],
+    usage: Usage,
+    explain: dict[str, Any] | None,
+) -> bytes:
+    """The JSON body of an answer that is not streamed."""
+    write = _chat_choice if form is CHAT else _text_choice
+    answer = {
+        "id": form.id_prefix + request_id,
+        "object": form.body_object,
+        "created": created,
+        "model": model,
+        "choices": [write(index, choice) for index, choice in enumerate(choices)],
+        "usage": usage.as_json(),
+    }
+    if explain is not None:
+        answer["headway"] = explain
+    return _json(answer)
+
+
+def models(names: dict[str, int], created: int) -> bytes:
+    """The list of models: name to the most tokens of prompt and answer together."""
+    entries = [
+        {
+            "id": name,
+            "object": "model",
+            "created": created,
+            "owned_by": "headway",
+            "max_model_len": tokens,
+        }
+        for name, tokens in sorted(names.items())
+    ]
+    return _json({"object": "list", "data": entries})
+
+
+def accounts(kept: list[dict[str, Any]] | dict[str, Any]) -> bytes:
+    """One account or many, as JSON."""
+    return _json(kept)
+
+
+def _explained(explain: dict[str, Any] | None) -> bytes:
+    return b"" if explain is None else b',"headway":' + _json(explain)
+
+
+def _chat_choice(index: int, choice: Choice) -> dict[str, Any]:
+    return {
+        "index": index,
+        "message": {"role": "assistant", "content": choice.text, "refusal": None},
+        "logprobs": None,
+        "finish_reason": choice.finish_reason,
+    }
+
+
+def _text_choice(index: int, choice: Choice) -> dict[str, Any]:
+    return {
+        "index": index,
+        "text": choice.text,
+        "logprobs": None,
+        "finish_reason": choice.finish_reason,
+    }

@@ -1,0 +1,87 @@
+"""The fleet as the edge last heard of it. Only the follower's task writes here."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import grpc
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential
+
+from headway.scheduler.v1 import scheduler_pb2 as pb
+from headway.scheduler.v1 import scheduler_pb2_grpc as rpc
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One live worker, as much as an edge needs."""
+
+    id: str
+    address: str
+    generates: bool
+    models: tuple[str, ...]  # the first is the main name
+    max_model_tokens: int
+    draining: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """What is known of a model's workers. `ready` while one of them takes requests."""
+
+    max_model_tokens: int
+    ready: bool
+    generates: bool
+
+
+class Fleet:
+    """Follows the scheduler's WatchFleet. Keeps what it last heard while the scheduler is down."""
+
+    def __init__(self, stub: rpc.SchedulerServiceAsyncStub) -> None:
+        self._stub = stub
+        self.workers: Sequence[Worker] = ()
+        self.pools: dict[str, Pool] = {}  # by every name of every model ever seen
+        self.changed: Callable[[], None] = lambda: None
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        pauses = wait_exponential(multiplier=0.05, max=1.0)
+        while True:
+            retry = retry_if_exception_type(grpc.aio.AioRpcError)
+            async for attempt in AsyncRetrying(wait=pauses, retry=retry):
+                with attempt:
+                    await self._follow()
+            # The scheduler ended the stream in good order: it drains.
+            await asyncio.sleep(0.1)
+
+    async def _follow(self) -> None:
+        async for response in self._stub.WatchFleet(pb.WatchFleetRequest()):
+            self.hear(tuple(_read(worker) for worker in response.workers))
+
+    def hear(self, workers: Sequence[Worker]) -> None:
+        """Take in the whole fleet. A pool without a worker stays known, but is not ready."""
+        self.workers = workers
+        self.pools = {
+            name: Pool(pool.max_model_tokens, ready=False, generates=pool.generates)
+            for name, pool in self.pools.items()
+        }
+        # Those that drain come first, so that one that is ready has the last word.
+        for worker in sorted(workers, key=lambda worker: not worker.draining):
+            for name in worker.models:
+                self.pools[name] = Pool(
+                    worker.max_model_tokens, ready=not worker.draining, generates=worker.generates
+                )
+        self.changed()
+
+    def missing(self, models: Sequence[str]) -> list[str]:
+        """Those of these models that no worker is ready for."""
+        return [name for name in models if name not in self.pools or not self.pools[name].ready]
+
+
+def _read(worker: pb.FleetWorker) -> Worker:
+    return Worker(
+        worker.worker_id,
+        worker.address,
+        worker.kind == pb.WORKER_KIND_GENERATE,
+        tuple(worker.models),
+        worker.max_model_tokens,
+        worker.draining,
+    )

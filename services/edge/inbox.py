@@ -1,0 +1,40 @@
+"""What arrived for one exchange and was not read yet."""
+
+import asyncio
+from typing import Generic, TypeVar
+
+from headway.worker.v1 import worker_pb2 as pb
+
+Source = TypeVar("Source")
+# Whose delta it is, the delta (None: the pipe broke), and when its frame came, monotonic seconds.
+Arrival = tuple[Source, pb.Delta | None, float]
+
+
+class Inbox(Generic[Source]):
+    """The deltas that arrived for one exchange and were not read yet. Bounded."""
+
+    __slots__ = ("_arrived", "_limit", "_waiting", "overflowed")
+
+    def __init__(self, limit: int) -> None:
+        self._arrived: list[Arrival[Source]] = []
+        self._waiting: asyncio.Future[None] | None = None
+        self._limit = limit
+        self.overflowed = False
+
+    def put(self, arrival: Arrival[Source]) -> None:
+        """Take an arrival in; one that finds the inbox full is dropped, and ends the exchange."""
+        if len(self._arrived) < self._limit:
+            self._arrived.append(arrival)
+        else:
+            self.overflowed = True
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    async def take(self) -> list[Arrival[Source]]:
+        """All that arrived, in order; waits for the first."""
+        if not self._arrived:
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
+            self._waiting = None
+        arrived, self._arrived = self._arrived, []
+        return arrived

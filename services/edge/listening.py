@@ -1,0 +1,73 @@
+"""An HTTP listener: uvicorn on a socket of ours, ended by us."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Generator
+from typing import Any
+
+import uvicorn
+
+from services.serving import ListenError
+
+BACKLOG = 4096
+HEADERS_LIMIT_BYTES = 64 * 2**10
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        # The process's own handler ends all parts in their order; uvicorn's would race with it.
+        yield
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    application: Any, listen: str, drain_s: float, reuse_port: bool = False
+) -> AsyncIterator[int]:
+    """Serve HTTP on `listen` (host:port; empty: nowhere) until the block is left.
+
+    Yields the port. On leaving, open requests get `drain_s` seconds to end.
+    Raises ListenError when the address is taken or not this machine's.
+    """
+    if not listen:
+        yield 0
+        return
+    with _bound(listen, reuse_port) as bound:
+        server = _Server(
+            uvicorn.Config(
+                application,
+                http="httptools",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                backlog=BACKLOG,
+                h11_max_incomplete_event_size=HEADERS_LIMIT_BYTES,
+                timeout_graceful_shutdown=max(1, round(drain_s)),
+            )
+        )
+        task = asyncio.create_task(server.serve(sockets=[bound]))
+        try:
+            yield bound.getsockname()[1]
+        finally:
+            server.should_exit = True
+            await task
+
+
+def _bound(listen: str, reuse_port: bool) -> socket.socket:
+    host, _, port = listen.rpartition(":")
+    try:
+        address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
+    except (OSError, ValueError) as error:
+        raise ListenError(f"cannot listen on {listen}: no host:port of this machine") from error
+    bound = socket.socket(address[0], socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if reuse_port:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    try:
+        bound.bind(address[4])
+    except OSError as error:
+        bound.close()
+        raise ListenError(f"cannot listen on {listen}: {error.strerror}") from error
+    return bound

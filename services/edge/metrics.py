@@ -1,0 +1,14 @@
+"""The edge's metrics. observability/metrics.yaml lists them with their meaning."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5, 10, 30)
+
+ttft_stage = Histogram(
+    "headway_ttft_stage_seconds", "Time to first token, by stage", ["stage"], buckets=SECONDS
+)
+ttft = Histogram("headway_edge_ttft_seconds", "Time to first token", ["model"], buckets=SECONDS)
+requests = Counter("headway_edge_requests", "Requests answered", ["endpoint", "status"])
+open_requests = Gauge("headway_edge_open_requests", "Requests that are being answered")
+tokens = Counter("headway_edge_tokens", "Tokens of answered requests", ["model", "kind"])
+resumes = Counter("headway_edge_resumes", "Requests placed again after a worker failed")

@@ -1,0 +1,126 @@
+"""The hop to a worker: one stream carries all requests of this edge; frames come back."""
+
+import asyncio
+import time
+from typing import Protocol
+
+import grpc
+
+from headway.worker.v1 import worker_pb2 as pb
+from headway.worker.v1 import worker_pb2_grpc as rpc
+from services.edge.conversation import BROKEN, Conversation
+from services.serving import CHANNEL_OPTIONS
+
+Item = pb.StartRequest | int  # to start, to abort
+
+
+class Sink(Protocol):
+    """Where the deltas of one request go."""
+
+    def put(self, delta: pb.Delta | None, received_s: float) -> None:
+        """Take a delta of a frame received at monotonic `received_s`; None: the pipe is lost."""
+
+
+class Pipe:
+    """One worker's stream. Numbers requests; delivers each delta to its request's sink."""
+
+    def __init__(self, address: str) -> None:
+        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        self._stub: rpc.WorkerServiceAsyncStub = rpc.WorkerServiceStub(self._channel)
+        self._sinks: dict[int, Sink] = {}
+        self._last = 0
+        self._conversation: Conversation[Item, pb.PipeRequest, pb.PipeResponse] = Conversation(
+            self, acknowledged=False
+        )
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request runs on it."""
+        return not self._sinks
+
+    def start(self, request: pb.GenerateRequest, sink: Sink) -> int:
+        """Start a request; its number on this pipe is what `abort` takes."""
+        self._last += 1
+        self._sinks[self._last] = sink
+        self._conversation.put(pb.StartRequest(request=self._last, generate=request))
+        return self._last
+
+    def ended(self, number: int) -> None:
+        """The request's last delta came: expect no more."""
+        self._sinks.pop(number, None)
+
+    def abort(self, number: int) -> None:
+        """End a request, unless it has ended already."""
+        if self._sinks.pop(number, None) is not None:
+            self._conversation.put(number)
+
+    async def run(self) -> None:
+        """Carry requests until the stream breaks."""
+        try:
+            await self._conversation.converse()
+        except BROKEN:
+            pass  # every sink was told by `lost`
+        finally:
+            await self._channel.close()
+
+    def open(self) -> "grpc.aio.StreamStreamCall[pb.PipeRequest, pb.PipeResponse]":
+        """Start the stream."""
+        return self._stub.Pipe()
+
+    def compose(self, batch: int, items: list[Item]) -> pb.PipeRequest:
+        """The message of what gathered."""
+        starts = [item for item in items if not isinstance(item, int)]
+        return pb.PipeRequest(start=starts, abort=[item for item in items if isinstance(item, int)])
+
+    def receive(self, response: pb.PipeResponse) -> bool:
+        """Deliver a frame."""
+        now_s = time.monotonic()
+        sinks = self._sinks
+        for delta in response.deltas:
+            sink = sinks.get(delta.request)
+            if sink is not None:  # an aborted request's last deltas cross the abort
+                sink.put(delta, now_s)
+        return False
+
+    def lost(self) -> None:
+        """Tell every request on the pipe."""
+        sinks, self._sinks = self._sinks, {}
+        now_s = time.monotonic()
+        for sink in sinks.values():
+            sink.put(None, now_s)
+
+
+class Pipes:
+    """The open pipes, by worker address; opened on first use, gone when they break."""
+
+    def __init__(self) -> None:
+        self._pipes: dict[str, tuple[Pipe, asyncio.Task[None]]] = {}
+
+    def to(self, address: str) -> Pipe:
+        """The pipe to the worker at this address."""
+        found = self._pipes.get(address)
+        if found is not None:
+            return found[0]
+        pipe = Pipe(address)
+        task = asyncio.create_task(pipe.run())
+        self._pipes[address] = (pipe, task)
+        task.add_done_callback(lambda _: self._forget(address, pipe))
+        return pipe
+
+    def keep(self, addresses: set[str]) -> None:
+        """Close the idle pipes to workers that left the fleet."""
+        for address, (pipe, task) in list(self._pipes.items()):
+            if address not in addresses and pipe.idle:
+                task.cancel()
+
+    async def close(self) -> None:
+        """Close them all."""
+        tasks = [task for _, task in self._pipes.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _forget(self, address: str, pipe: Pipe) -> None:
+        found = self._pipes.get(address)
+        if found is not None and found[0] is pipe:
+            del self._pipes[address]

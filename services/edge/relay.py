@@ -1,0 +1,265 @@
+"""One prompt's way through the fleet: encoded, placed, piped; placed again when a worker fails.
+
+A Relay is driven by its exchange's task alone. Deltas reach the exchange through an Inbox.
+"""
+
+import time
+from array import array
+from dataclasses import dataclass, field
+from typing import Any
+
+from headway.scheduler.v1 import scheduler_pb2 as scheduler
+from headway.tokenizer.v1 import tokenizer_pb2 as tokenizer
+from headway.worker.v1 import worker_pb2 as worker
+from services.edge import resume
+from services.edge.encoding import Encoded, Encoders
+from services.edge.fleet import Fleet
+from services.edge.inbox import Inbox
+from services.edge.ledger import Ledger
+from services.edge.pipe import Pipe, Pipes
+from services.edge.placing import Placed, Placer
+from services.edge.refusals import Broken, Invalid, Refusal, Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Hops:
+    """The way to the other services."""
+
+    encoders: Encoders
+    placer: Placer
+    pipes: Pipes
+    fleet: Fleet
+    resume_limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is asked of a relay."""
+
+    request_id: str
+    encode: tokenizer.EncodeRequest
+    sampling: worker.Sampling  # its max_tokens is absent when the context is the limit
+    tenant: str
+    priority: int
+    cache_salt: str
+    traceparent: str
+
+
+@dataclass(slots=True)
+class Relay:
+    """The state of one prompt. `first_choice` is the index of its first choice."""
+
+    hops: Hops
+    order: Order
+    inbox: "Inbox[Relay]"
+    ledger: Ledger
+    first_choice: int
+    encoded: Encoded | None = None
+    placed: Placed | None = None
+    started: bool = False
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    resumes: int = 0
+    open_choices: int = 0
+    _generated: array[int] = field(default_factory=lambda: array("I"))
+    _excluded: list[str] = field(default_factory=list)
+    _pipe: Pipe | None = None
+    _number: int = 0
+    _placed_s: float = 0.0
+    _sent_s: float = 0.0
+    first_s: float | None = None
+
+    async def begin(self) -> Refusal | None:
+        """Encode the prompt and start it on a worker. A refusal means that nothing runs."""
+        asked_s = time.monotonic()
+        encoded = await self.hops.encoders.encode(self.order.encode)
+        if not isinstance(encoded, Encoded):
+            return encoded
+        round_trip_s = time.monotonic() - asked_s
+        self.ledger.charge_hop("tokenizer_network", round_trip_s, encoded.timings_us)
+        self.encoded = encoded
+        self.open_choices = self.order.sampling.choices
+        return self._check_length(encoded.prompt_tokens) or await self._start()
+
+    def put(self, delta: worker.Delta | None, received_s: float) -> None:
+        """Take a delta from the pipe."""
+        self.inbox.put((self, delta, received_s))
+
+    def take(self, delta: worker.Delta, received_s: float) -> None:
+        """Keep the books of a delta: the ids for a resume, the account, the end."""
+        self._generated.extend(delta.token_ids)
+        if delta.HasField("started"):
+            self._account(delta.started, received_s)
+        if delta.HasField("finish"):
+            self.open_choices -= 1
+            self.completion_tokens += delta.finish.completion_tokens
+            if not self.open_choices:
+                self._end(scheduler.FINISH_OUTCOME_COMPLETED)
+
+    async def resume(self, failed: worker.Failed | None) -> Refusal | None:
+        """Go on elsewhere after the worker failed (None: its pipe broke)."""
+        if failed is not None and not _worth_another(failed):
+            self._end(scheduler.FINISH_OUTCOME_FAILED)
+            return _refusal(failed)
+        placed = self.placed
+        assert placed is not None, "only what was placed can fail"
+        self._end(scheduler.FINISH_OUTCOME_FAILED)
+        obstacle = resume.obstacle(self.order.sampling) if self.started else None
+        if obstacle:
+            return Broken(f"The worker was lost, and the stream cannot go on: {obstacle}.")
+        if self.resumes >= self.hops.resume_limit:
+            return Unavailable(f"The request failed on {self.resumes + 1} workers.")
+        self.resumes += 1
+        self._excluded.append(placed.worker_id)
+        if not self.started:
+            self.ledger.lose(time.monotonic() - self._sent_s)
+        return await self._start()
+
+    def close(self) -> None:
+        """Give back what is still held: the client left, or the exchange failed."""
+        self._end(scheduler.FINISH_OUTCOME_CANCELLED)
+
+    def explain(self) -> dict[str, Any]:
+        """The relay's part of `X-Headway-Explain`."""
+        return {
+            "worker": "" if self.placed is None else self.placed.worker_id,
+            "prompt_tokens": 0 if self.encoded is None else self.encoded.prompt_tokens,
+            "cached_tokens": self.cached_tokens,
+            "placement": {} if self.placed is None else self.placed.why,
+            "resumes": self.resumes,
+        }
+
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens that arrived, over all choices."""
+        return len(self._generated)
+
+    def _check_length(self, prompt_tokens: int) -> Refusal | None:
+        pool = self.hops.fleet.pools.get(self.order.encode.model)
+        if pool is None:
+            return None  # the scheduler knows better
+        wanted = self._max_tokens(pool.max_model_tokens, prompt_tokens)
+        if prompt_tokens < pool.max_model_tokens and wanted <= self._room(prompt_tokens):
+            return None
+        asked = self.order.sampling.HasField("max_tokens")
+        message = (
+            f"This model's context is {pool.max_model_tokens} tokens; the prompt has "
+            f"{prompt_tokens}" + (f" and the answer may have {wanted}." if asked else ".")
+        )
+        return Invalid(message, _prompt_param(self.order.encode), "context_length_exceeded")
+
+    def _room(self, prompt_tokens: int) -> int:
+        return self.hops.fleet.pools[self.order.encode.model].max_model_tokens - prompt_tokens
+
+    def _max_tokens(self, max_model_tokens: int, prompt_tokens: int) -> int:
+        if self.order.sampling.HasField("max_tokens"):
+            return self.order.sampling.max_tokens
+        return max_model_tokens - prompt_tokens
+
+    async def _start(self) -> Refusal | None:
+        asked_s = time.monotonic()
+        placed = await self.hops.placer.place(self._place_item())
+        if not isinstance(placed, Placed):
+            return placed
+        self.placed = placed
+        self._placed_s = self._sent_s = time.monotonic()
+        if not self.started:
+            round_trip_s = self._sent_s - asked_s
+            self.ledger.charge_hop("scheduler_network", round_trip_s, placed.timings_us)
+        self._pipe = self.hops.pipes.to(placed.address)
+        self._number = self._pipe.start(self._generate_request(), self)
+        return None
+
+    def _attempt_id(self) -> str:
+        suffix = f".{self.resumes}" if self.resumes else ""
+        return self.order.request_id + suffix
+
+    def _place_item(self) -> scheduler.PlaceItem:
+        encoded, order = self.encoded, self.order
+        assert encoded is not None, "encoding comes first"
+        pool = self.hops.fleet.pools.get(order.encode.model)
+        context = pool.max_model_tokens if pool else encoded.prompt_tokens + 1
+        limit = self._max_tokens(context, encoded.prompt_tokens) - len(self._generated)
+        request = scheduler.PlaceRequest(
+            request_id=self._attempt_id(),
+            model=order.encode.model,
+            prompt_tokens=encoded.prompt_tokens + len(self._generated),
+            max_tokens=limit * order.sampling.choices,
+            block_size=encoded.block_size,
+            tenant=order.tenant,
+            priority=order.priority,
+            excluded_workers=self._excluded,
+            traceparent=order.traceparent,
+        )
+        return scheduler.PlaceItem(request=request, block_hashes=encoded.block_hashes)
+
+    def _generate_request(self) -> worker.GenerateRequest:
+        encoded, order = self.encoded, self.order
+        assert encoded is not None, "encoding comes first"
+        return worker.GenerateRequest(
+            request_id=self._attempt_id(),
+            model=order.encode.model,
+            prompt=encoded.token_ids,
+            generated=self._generated.tobytes(),
+            sampling=order.sampling,
+            cache_salt=order.cache_salt,
+            priority=order.priority,
+            traceparent=order.traceparent,
+        )
+
+    def _account(self, started: worker.Started, received_s: float) -> None:
+        if self.started:
+            return  # a resumed stream keeps its first token's account
+        self.started = True
+        self.first_s = received_s
+        self.cached_tokens = started.cached_tokens
+        timings = started.timings
+        reported_us = {
+            "worker_ingress": timings.worker_ingress_us,
+            "engine_queue": timings.engine_queue_us,
+            "prefill": timings.prefill_us,
+            "worker_egress": timings.worker_egress_us,
+        }
+        self.ledger.charge_hop("worker_network", received_s - self._sent_s, reported_us)
+
+    def _end(self, outcome: scheduler.FinishOutcome.ValueType) -> None:
+        """Give the placement back, once, and abort what still runs."""
+        if self._pipe is None or self.placed is None:
+            return
+        pipe, self._pipe = self._pipe, None
+        if outcome == scheduler.FINISH_OUTCOME_CANCELLED:
+            pipe.abort(self._number)
+        else:
+            pipe.ended(self._number)
+        report = scheduler.FinishRequest(
+            request_id=self._attempt_id(),
+            completion_tokens=len(self._generated),
+            outcome=outcome,
+        )
+        if self.first_s is not None:
+            report.actual_ttft_ms = (self.first_s - self._placed_s) * 1e3
+        self.hops.placer.finish(self.placed, report)
+
+
+def _prompt_param(request: tokenizer.EncodeRequest) -> str:
+    return "messages" if request.HasField("chat") else "prompt"
+
+
+# Another worker may do better. The others refused the request for what it is.
+_ANOTHER = frozenset(
+    (
+        worker.FAILURE_REASON_UNAVAILABLE,
+        worker.FAILURE_REASON_ENGINE,
+        worker.FAILURE_REASON_NOT_SERVED,
+    )
+)
+
+
+def _worth_another(failed: worker.Failed) -> bool:
+    return failed.reason in _ANOTHER
+
+
+def _refusal(failed: worker.Failed) -> Refusal:
+    if failed.reason == worker.FAILURE_REASON_INVALID:
+        return Invalid(failed.message, failed.parameter or None)
+    return Broken(failed.message)

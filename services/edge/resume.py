@@ -1,0 +1,21 @@
+"""Whether a stream that lost its worker can go on, and be the same stream. Pure.
+
+Before the first token nothing can be lost. After it, the next worker gets prompt and generated
+tokens as its prompt; that continues a request exactly unless its next token also depends on
+state that died with the worker.
+"""
+
+from headway.worker.v1 import worker_pb2 as pb
+
+
+def obstacle(sampling: pb.Sampling) -> str | None:
+    """What keeps a stream of this kind from going on elsewhere; None when nothing does."""
+    if sampling.choices > 1:
+        return "it has several choices"
+    if sampling.HasField("constraint"):
+        return "its output is constrained"
+    if sampling.HasField("seed") and sampling.temperature != 0:
+        return "it samples with a seed"
+    if sampling.presence_penalty or sampling.frequency_penalty:
+        return "it has penalties on what was generated"
+    return None

@@ -1,0 +1,224 @@
+"""The edge's HTTP door, as a raw ASGI application: read, decide, write."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from services.edge import events, metrics
+from services.edge.accounts import Accounts
+from services.edge.ask import Ask, chat_ask, completion_ask
+from services.edge.config import Config
+from services.edge.exchange import Exchange
+from services.edge.http import JSON, Message, Receive, Send, gone, read_body, send_answer, send_body
+from services.edge.refusals import (
+    BodyTooLarge,
+    Invalid,
+    Refusal,
+    Unauthorized,
+    Unavailable,
+    UnknownModel,
+    UnknownPath,
+    WrongMethod,
+    answer,
+)
+from services.edge.relay import Hops
+from services.edge.tenants import Tenants
+from services.edge.visits import CLIENT_LEFT, Visit, Visits
+
+# Larger bodies are parsed in a thread: JSON of megabytes would stop every stream.
+PARSE_ON_LOOP_BYTES = 256 * 2**10
+
+Parse = Callable[[bytes], Ask | Invalid]
+GENERATING: dict[str, tuple[str, Parse]] = {
+    "/v1/chat/completions": ("chat", chat_ask),
+    "/v1/completions": ("text_completion", completion_ask),
+}
+READING = ("/v1/models", "/healthz", "/readyz", "/metrics")
+METRICS_TEXT = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
+
+
+class Edge:
+    """The application that clients talk to."""
+
+    def __init__(
+        self,
+        config: Config,
+        hops: Hops,
+        tenants: Tenants,
+        visits: Visits,
+        scrape: Callable[[], bytes],
+    ) -> None:
+        self._config = config
+        self._hops = hops
+        self._tenants = tenants
+        self._visits = visits
+        self._scrape = scrape
+        self._created = int(time.time())
+        self.draining = False
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        path, method = scope["path"], scope["method"]
+        door = GENERATING.get(path)
+        if door is not None and method == "POST":
+            endpoint, parse = door
+            await self._generate(Visit(endpoint, dict(scope["headers"])), parse, receive, send)
+        elif path in READING and method in ("GET", "HEAD"):
+            await self._read(path, send)
+        else:
+            await send_answer(send, answer(_no_door(method, path)), [])
+
+    async def _read(self, path: str, send: Send) -> None:
+        match path:
+            case "/healthz":
+                await send_body(send, 200, b'{"status":"ok"}', [JSON])
+            case "/readyz":
+                await self._readiness(send)
+            case "/v1/models":
+                pools = self._hops.fleet.pools
+                names = {name: pool.max_model_tokens for name, pool in pools.items() if pool.ready}
+                await send_body(send, 200, events.models(names, self._created), [JSON])
+            case _:
+                await send_body(send, 200, self._scrape(), [METRICS_TEXT])
+
+    async def _readiness(self, send: Send) -> None:
+        missing = self._hops.fleet.missing(self._config.pools)
+        if self.draining:
+            await send_answer(send, answer(Unavailable("The edge is draining.")), [])
+        elif missing:
+            reason = f"No worker is ready for {', '.join(missing)}."
+            await send_answer(send, answer(Unavailable(reason)), [])
+        else:
+            await send_body(send, 200, b'{"status":"ready"}', [JSON])
+
+    async def _generate(self, visit: Visit, parse: Parse, receive: Receive, send: Send) -> None:
+        metrics.open_requests.inc()
+        try:
+            refusal = await self._serve(visit, parse, receive, send)
+            if refusal is not None:
+                refused = answer(self._name_models(refusal))
+                visit.status = refused.status
+                await send_answer(send, refused, visit.headers())
+        except asyncio.CancelledError:
+            if visit.status != CLIENT_LEFT:
+                raise
+        finally:
+            metrics.open_requests.dec()
+            self._visits.account(visit)
+
+    async def _serve(
+        self, visit: Visit, parse: Parse, receive: Receive, send: Send
+    ) -> Refusal | None:
+        key = visit.client.get(b"authorization", b"").decode("latin-1")
+        tenant = self._tenants.recognise(key)
+        if isinstance(tenant, Unauthorized):
+            return tenant
+        body = await read_body(receive, self._config.body_limit_bytes)
+        if body is None:
+            visit.status = CLIENT_LEFT
+            return None
+        ask = body if isinstance(body, BodyTooLarge) else await _parse(parse, body)
+        if not isinstance(ask, Ask):
+            return ask
+        if self._is_unknown(ask.model):
+            return UnknownModel(ask.model, ())
+        async with self._exchange(visit, ask, tenant, receive) as exchange:
+            return await exchange.begin() or await _respond(visit, exchange, send)
+
+    @asynccontextmanager
+    async def _exchange(
+        self, visit: Visit, ask: Ask, tenant: str, receive: Receive
+    ) -> AsyncIterator[Exchange]:
+        """The exchange, and the watch for a client that leaves: both end with the block."""
+        self._visits.trace(visit, ask.model)
+        visit.ledger.charge("edge_receive", time.monotonic() - visit.ledger.received_s)
+        exchange = visit.exchange = Exchange(
+            self._hops,
+            ask,
+            visit.request_id,
+            tenant,
+            visit.ledger,
+            visit.traceparent,
+            self._config.unread_limit,
+        )
+        serving = asyncio.current_task()
+        assert serving is not None, "a coroutine runs in a task"
+        watch = asyncio.create_task(_watch(visit, receive, serving))
+        try:
+            yield exchange
+        finally:
+            watch.cancel()
+            exchange.close()
+
+    def _is_unknown(self, model: str) -> bool:
+        pools = self._hops.fleet.pools
+        # An edge that has not heard of any worker yet cannot tell; the scheduler can.
+        return bool(pools) and not (model in pools and pools[model].generates)
+
+    def _name_models(self, refusal: Refusal) -> Refusal:
+        if not isinstance(refusal, UnknownModel):
+            return refusal
+        pools = self._hops.fleet.pools
+        names = sorted(name for name, pool in pools.items() if pool.generates)
+        return UnknownModel(refusal.model, tuple(names))
+
+
+async def _respond(visit: Visit, exchange: Exchange, send: Send) -> Refusal | None:
+    if exchange.ask.stream:
+        visit.status = 200
+        return await exchange.stream(send, visit.headers(), visit.explain_as)
+    body = await exchange.collect(visit.explain_as)
+    if not isinstance(body, bytes):
+        return body
+    visit.status = 200
+    await send_body(send, 200, body, [JSON, *visit.headers()])
+    return None
+
+
+async def _parse(parse: Parse, body: bytes) -> Ask | Invalid:
+    if len(body) > PARSE_ON_LOOP_BYTES:
+        return await asyncio.to_thread(parse, body)
+    return parse(body)
+
+
+async def _watch(visit: Visit, receive: Receive, serving: "asyncio.Task[None]") -> None:
+    """End the serving task when the client leaves."""
+    await gone(receive)
+    visit.status = CLIENT_LEFT
+    serving.cancel()
+
+
+def _no_door(method: str, path: str) -> Refusal:
+    if path in GENERATING:
+        return WrongMethod(method, "POST")
+    if path in READING:
+        return WrongMethod(method, "GET")
+    return UnknownPath(method, path)
+
+
+class Admin:
+    """The application that operators talk to, on an address of its own."""
+
+    def __init__(self, edge: Edge, accounts: Accounts, scrape: Callable[[], bytes]) -> None:
+        self._edge = edge
+        self._accounts = accounts
+        self._scrape = scrape
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        path = scope["path"]
+        if path == "/headway/ledgers":
+            await send_body(send, 200, events.accounts(self._accounts.latest()), [JSON])
+        elif path.startswith("/headway/ledgers/"):
+            await self._account(path.removeprefix("/headway/ledgers/"), send)
+        else:
+            await self._edge(scope, receive, send)
+
+    async def _account(self, wanted: str, send: Send) -> None:
+        account = self._accounts.find(wanted)
+        if account is None:
+            missing = answer(UnknownPath("GET", f"/headway/ledgers/{wanted}"))
+            await send_answer(send, missing, [])
+        else:
+            await send_body(send, 200, events.accounts(account), [JSON])

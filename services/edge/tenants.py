@@ -1,0 +1,63 @@
+"""Who may call, by API key. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+
+import msgspec
+from msgspec import Struct
+
+from services.edge.refusals import Unauthorized
+
+ANONYMOUS = ""
+
+
+class Tenant(Struct, forbid_unknown_fields=True):
+    """One entry of the tenants file. A key is the key itself or `sha256:` and its digest."""
+
+    name: str
+    keys: list[str]
+    weight: float = 1.0
+
+
+class TenantsFile(Struct, forbid_unknown_fields=True):
+    """The tenants file."""
+
+    tenants: list[Tenant]
+
+
+@dataclass(frozen=True, slots=True)
+class Tenants:
+    """Tenants by the digest of their keys. Without any, everybody is anonymous and welcome."""
+
+    by_digest: Mapping[str, str]
+
+    def recognise(self, authorization: str) -> str | Unauthorized:
+        """The tenant whose key the `Authorization` header bears."""
+        if not self.by_digest:
+            return ANONYMOUS
+        scheme, _, key = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not key.strip():
+            return Unauthorized("Give your API key in the header `Authorization: Bearer KEY`.")
+        tenant = self.by_digest.get(sha256(key.strip().encode()).hexdigest())
+        return Unauthorized("The API key is not known here.") if tenant is None else tenant
+
+
+def read_tenants(text: bytes) -> Tenants:
+    """Read a tenants file. Raises ValueError, in one line, when it is not one."""
+    try:
+        entries = msgspec.json.decode(text, type=TenantsFile).tenants
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"EDGE_TENANTS: {error}") from error
+    by_digest: dict[str, str] = {}
+    for entry in entries:
+        for key in entry.keys:
+            if by_digest.setdefault(_digest(key), entry.name) != entry.name:
+                raise ValueError(f"EDGE_TENANTS: {entry.name} has a key of another tenant")
+    return Tenants(by_digest)
+
+
+def _digest(key: str) -> str:
+    if key.startswith("sha256:"):
+        return key.removeprefix("sha256:").lower()
+    return sha256(key.encode()).hexdigest()

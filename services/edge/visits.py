@@ -1,0 +1,152 @@
+"""What is kept of each generating request: metrics, its account, its span, its log line."""
+
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from opentelemetry.trace import Span, Status, StatusCode
+from structlog.stdlib import BoundLogger
+
+from observability.telemetry import Telemetry, read_trace_id, write_traceparent
+from services.edge import metrics
+from services.edge.accounts import Accounts
+from services.edge.exchange import Exchange
+from services.edge.http import Headers
+from services.edge.ledger import Ledger
+
+CLIENT_LEFT = 499  # nginx's number; it is in logs and metrics only, nobody is there to read it
+ECHO_LIMIT = 128  # of a caller's own X-Request-Id
+
+
+@dataclass(slots=True)
+class Visit:
+    """One generating request, from its first byte to its account."""
+
+    endpoint: str
+    client: dict[bytes, bytes]  # the request's headers
+    ledger: Ledger = field(default_factory=lambda: Ledger(time.monotonic()))
+    started_ns: int = field(default_factory=time.time_ns)
+    request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    trace_id: str = ""
+    status: int = 0
+    exchange: Exchange | None = None
+    span: Span | None = None
+
+    @property
+    def traceparent(self) -> str:
+        """What the inner services get: empty when the request is not sampled."""
+        return "" if self.span is None else write_traceparent(self.span)
+
+    @property
+    def explain_as(self) -> str | None:
+        """The trace id to explain the request under, when the client asked for that."""
+        return self.trace_id if self.client.get(b"x-headway-explain") == b"1" else None
+
+    def headers(self) -> Headers:
+        """The headers of every answer: the caller's own request id, or ours."""
+        own = self.client.get(b"x-request-id", b"")
+        fits = 0 < len(own) <= ECHO_LIMIT and own.isascii()
+        return [(b"x-request-id", own if fits else self.request_id.encode())]
+
+
+class Visits:
+    """Opens and writes down the visits of one edge."""
+
+    def __init__(self, telemetry: Telemetry, accounts: Accounts, log: BoundLogger) -> None:
+        self._telemetry = telemetry
+        self._accounts = accounts
+        self._log = log
+
+    def trace(self, visit: Visit, model: str) -> None:
+        """Begin the trace, below the client's where it sent one."""
+        asked = visit.client.get(b"traceparent", b"").decode("latin-1")
+        name = f"{visit.endpoint} {model}"
+        visit.span = self._telemetry.start(name, asked, visit.started_ns)
+        if visit.span is not None:
+            visit.trace_id = f"{visit.span.get_span_context().trace_id:032x}"
+        else:
+            visit.trace_id = read_trace_id(asked) or uuid.uuid4().hex
+
+    def account(self, visit: Visit) -> None:
+        """Write the visit down, once it is over."""
+        metrics.requests.labels(visit.endpoint, str(visit.status)).inc()
+        exchange = visit.exchange
+        if exchange is None:
+            self._log.info(
+                "refused",
+                endpoint=visit.endpoint,
+                request_id=visit.request_id,
+                status=visit.status,
+            )
+            return
+        usage = exchange.usage
+        account = {
+            **exchange.explain(visit.trace_id),
+            "model": exchange.ask.model,
+            "status": visit.status,
+            "completion_tokens": usage.completion_tokens,
+        }
+        self._accounts.keep(account)
+        _measure(exchange)
+        if visit.span is not None:
+            _describe(visit.span, visit.status, exchange)
+            visit.span.end()
+        self._log.info(
+            "answered",
+            endpoint=visit.endpoint,
+            **{name: account[name] for name in LOGGED},
+            ttft_ms=account["ttft_ms"]["total"],
+        )
+
+
+LOGGED = (
+    "request_id",
+    "trace_id",
+    "status",
+    "model",
+    "worker",
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+    "resumes",
+)
+
+
+def _measure(exchange: Exchange) -> None:
+    usage = exchange.usage
+    for kind, count in (
+        ("prompt", usage.prompt_tokens),
+        ("cached", usage.cached_tokens),
+        ("completion", usage.completion_tokens),
+    ):
+        metrics.tokens.labels(exchange.ask.model, kind).inc(count)
+    metrics.resumes.inc(exchange.resumes)
+    if exchange.ledger.total_s is not None:
+        metrics.ttft.labels(exchange.ask.model).observe(exchange.ledger.total_s)
+        for stage, seconds in exchange.ledger.stages.items():
+            metrics.ttft_stage.labels(stage).observe(seconds)
+        metrics.ttft_stage.labels("unattributed").observe(exchange.ledger.unattributed_s)
+
+
+def _describe(span: Span, status: int, exchange: Exchange) -> None:
+    usage, ttft_ms = exchange.usage, exchange.ledger.in_ms()
+    attributes: dict[str, Any] = {
+        "gen_ai.operation.name": exchange.ask.form.operation,
+        "gen_ai.request.model": exchange.ask.model,
+        "gen_ai.usage.input_tokens": usage.prompt_tokens,
+        "gen_ai.usage.output_tokens": usage.completion_tokens,
+        "http.response.status_code": status,
+        "headway.request_id": exchange.request_id,
+        "headway.cached_tokens": usage.cached_tokens,
+        "headway.resumes": exchange.resumes,
+        "headway.ttft_ms": ttft_ms["total"],
+        "headway.ttft.unattributed_ms": ttft_ms["unattributed"],
+    }
+    if exchange.finish_reasons:
+        attributes["gen_ai.response.finish_reasons"] = exchange.finish_reasons
+    for stage, spent_ms in ttft_ms["stages"].items():
+        attributes[f"headway.ttft.{stage}_ms"] = spent_ms
+    span.set_attributes(attributes)
+    if status >= 500:
+        span.set_status(Status(StatusCode.ERROR))

@@ -1,0 +1,94 @@
+"""OpenAI's requests as Headway's messages. Pure."""
+
+import msgspec
+
+from headway.tokenizer.v1 import tokenizer_pb2 as tokenizer
+from headway.worker.v1 import worker_pb2 as worker
+from services.edge.openai import (
+    ChatBody,
+    JsonObject,
+    JsonSchema,
+    Message,
+    Prompt,
+    Sampling,
+    stops,
+    text_of,
+)
+
+
+def encode_chat(chat: ChatBody, traceparent: str) -> tokenizer.EncodeRequest:
+    """What the tokenizer is asked for a conversation."""
+    conversation = tokenizer.Chat(
+        messages=[_message(message) for message in chat.messages],
+        add_generation_prompt=chat.add_generation_prompt,
+        continue_final_message=bool(chat.continue_final_message),
+    )
+    if chat.continue_final_message:
+        conversation.add_generation_prompt = False
+    if chat.chat_template_kwargs:
+        conversation.template_kwargs_json = msgspec.json.encode(chat.chat_template_kwargs).decode()
+    return tokenizer.EncodeRequest(
+        model=chat.model,
+        chat=conversation,
+        cache_salt=chat.cache_salt or "",
+        traceparent=traceparent,
+    )
+
+
+def encode_prompt(sampling: Sampling, prompt: Prompt, traceparent: str) -> tokenizer.EncodeRequest:
+    """What the tokenizer is asked for a plain prompt."""
+    request = tokenizer.EncodeRequest(
+        model=sampling.model, cache_salt=sampling.cache_salt or "", traceparent=traceparent
+    )
+    if isinstance(prompt, str):
+        request.text = prompt
+    else:
+        request.token_ids.ids.extend(prompt)
+    return request
+
+
+def sampling_of(sampling: Sampling, max_tokens: int | None) -> worker.Sampling:
+    """How the worker is to choose tokens; absent stays absent."""
+    message = worker.Sampling(
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=None if sampling.top_k == -1 else sampling.top_k,
+        min_p=sampling.min_p,
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        repetition_penalty=sampling.repetition_penalty,
+        seed=sampling.seed,
+        max_tokens=max_tokens,
+        min_tokens=sampling.min_tokens or 0,
+        choices=sampling.n or 1,
+        stop=stops(sampling),
+        stop_token_ids=sampling.stop_token_ids,
+        include_stop=bool(sampling.include_stop_str_in_output),
+        ignore_eos=bool(sampling.ignore_eos),
+        keep_special_tokens=sampling.skip_special_tokens is False,
+        logit_bias=sampling.logit_bias,
+    )
+    match sampling.response_format:
+        case JsonObject():
+            message.constraint.any_json_object.SetInParent()
+        case JsonSchema(json_schema):
+            message.constraint.json_schema = msgspec.json.encode(json_schema.schema).decode()
+        case _:
+            pass
+    return message
+
+
+def _message(message: Message) -> tokenizer.Message:
+    return tokenizer.Message(
+        role=message.role,
+        content=text_of(message.content),
+        name=message.name or "",
+        tool_calls=[
+            tokenizer.ToolCall(
+                id=call.id, name=call.function.name, arguments_json=call.function.arguments
+            )
+            for call in message.tool_calls or ()
+        ],
+        tool_call_id=message.tool_call_id or "",
+        reasoning_content=message.reasoning_content,
+    )
