@@ -1,0 +1,74 @@
+"""The `headway` command: one door, one place where failures become a line and an exit code."""
+
+import signal
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import Never
+
+from command.arguments import parser
+from command.errors import PREFIX, CommandError
+
+FAILED = 1
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        _run(parser().parse_args(), sys.argv[1:])
+    except CommandError as error:
+        print(f"{PREFIX}{error}", file=sys.stderr)
+        sys.exit(FAILED)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _interrupt(number: int, frame: object) -> Never:
+    raise KeyboardInterrupt
+
+
+# Each command imports what it needs itself: `headway --help` answers at once.
+def _run(arguments: Namespace, given: Sequence[str]) -> None:
+    match arguments.command:
+        case "up":
+            _up(arguments, given)
+        case "down":
+            from command.down import down
+
+            down()
+        case "ps":
+            from command.ps import ps
+
+            ps(arguments.json)
+        case "workers":
+            from command.fleet import workers
+
+            workers()
+        case "drain":
+            from command.fleet import drain
+
+            drain(arguments.worker)
+        case "trace":
+            from command.trace import trace
+
+            trace(arguments.id)
+
+
+def _up(arguments: Namespace, given: Sequence[str]) -> None:
+    from command.options import Options
+
+    options = Options.read(arguments)
+    if arguments.detach:
+        from command.detach import up_detached
+
+        up_detached([argument for argument in given if argument != "--detach"])
+    else:
+        from command.up import up
+
+        up(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""The command line of `headway`."""
+
+from argparse import ArgumentParser, RawDescriptionHelpFormatter, _SubParsersAction
+from importlib.metadata import version
+
+from command.options import ENGINES, POLICIES
+
+_DESCRIPTION = """\
+An OpenAI-compatible inference gateway for fleets of vLLM workers, on this machine.
+
+The state is kept in $HEADWAY_STATE, by default .headway/ in the working directory."""
+
+
+def parser() -> ArgumentParser:
+    """All commands with their flags."""
+    top = ArgumentParser(
+        prog="headway",
+        description=_DESCRIPTION,
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"headway {version('headway')}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_up(commands)
+    commands.add_parser("down", help="stop what runs here")
+    ps = commands.add_parser("ps", help="list the processes")
+    ps.add_argument("--json", action="store_true", help="a list of objects")
+    commands.add_parser("workers", help="list the workers as the scheduler sees them")
+    trace = commands.add_parser("trace", help="show where a request's time to first token went")
+    trace.add_argument("id", nargs="?", default="", help="request or trace id; else the latest")
+    drain = commands.add_parser("drain", help="take a worker out: it finishes what it has")
+    drain.add_argument("worker", help="the worker's id, such as worker-0")
+    return top
+
+
+def _add_up(commands: "_SubParsersAction[ArgumentParser]") -> None:
+    up = commands.add_parser("up", help="run the whole system on this machine", allow_abbrev=False)
+    up.add_argument("--engine", choices=ENGINES, default="vllm", help="what the workers run")
+    up.add_argument("--workers", type=int, default=2, metavar="N", help="chat workers")
+    up.add_argument("--embedding-workers", type=int, metavar="N", help="1; with --engine sim 0")
+    up.add_argument("--tokenizers", type=int, default=1, metavar="N")
+    up.add_argument("--edges", type=int, default=1, metavar="N", help="they share the port")
+    up.add_argument("--model", default="", metavar="PATH", help="model directory, or cached id")
+    up.add_argument("--model-name", default="", metavar="NAME", help="the name it is served under")
+    up.add_argument("--port", type=int, default=8000, help="HTTP port of the edge")
+    up.add_argument("--policy", default="predicted", metavar="NAME", help=", ".join(POLICIES))
+    up.add_argument("--sim", default="", metavar="KEY=VALUE,…", help="the simulated engine")
+    up.add_argument("--tenants", default="", metavar="FILE", help="who may call, by API key")
+    up.add_argument("--start-timeout", type=float, default=600, metavar="S", help="seconds")
+    up.add_argument("--detach", action="store_true", help="return when everything is ready")

@@ -1,0 +1,72 @@
+"""`headway workers` and `headway drain`: the fleet as the scheduler sees it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import grpc
+from rich.console import Console
+from rich.table import Table
+
+from command.errors import CommandError
+from command.state import running, state_home
+from headway.scheduler.v1 import scheduler_pb2 as pb
+from headway.scheduler.v1.scheduler_pb2_grpc import SchedulerServiceStub
+
+TIMEOUT_S = 5.0
+
+
+def workers() -> None:
+    """Print the workers and their load."""
+    with _scheduler() as scheduler:
+        answer = scheduler.ListWorkers(pb.ListWorkersRequest(), timeout=TIMEOUT_S)
+    Console().print(fleet_table(answer))
+    print(f"policy {answer.policy}, {answer.queued_requests} requests wait")
+
+
+def drain(worker: str) -> None:
+    """Take a worker out of the fleet."""
+    with _scheduler() as scheduler:
+        request = pb.DrainWorkerRequest(worker_id=worker)
+        answer = scheduler.DrainWorker(request, timeout=TIMEOUT_S)
+    print(f"{worker} is draining; it still has {answer.placed_requests} requests to finish")
+
+
+@contextmanager
+def _scheduler() -> Iterator[SchedulerServiceStub]:
+    addresses = running(state_home()).addresses("scheduler")
+    if not addresses:
+        raise CommandError("the scheduler is not started yet")
+    options = [("grpc.enable_http_proxy", 0)]
+    with grpc.insecure_channel(addresses[0], options=options) as channel:
+        try:
+            yield SchedulerServiceStub(channel)
+        except grpc.RpcError as error:
+            raise CommandError(f"the scheduler says: {error.details()}") from error
+
+
+def fleet_table(answer: pb.ListWorkersResponse) -> Table:
+    """One row a worker."""
+    headings = ("WORKER", "MODEL", "ENGINE", "STATE", "RUNNING", "WAITING", "QUEUED TOKENS")
+    table = Table(*headings, "KV CACHE", "BLOCKS", "PREFIX HITS", "SILENT", box=None)
+    for worker in answer.workers:
+        table.add_row(*_cells(worker))
+    return table
+
+
+def _cells(worker: pb.WorkerStatus) -> Iterator[str]:
+    hello, report = worker.hello, worker.report
+    yield hello.worker_id
+    yield hello.models[0]
+    yield hello.engine
+    yield "draining" if worker.draining else "live"
+    yield str(report.running_requests)
+    yield str(report.waiting_requests)
+    yield str(worker.queued_prefill_tokens)
+    yield f"{report.kv_usage:.0%}"
+    yield str(worker.cached_blocks)
+    yield _share(report.prefix_hit_tokens, report.prefix_queried_tokens)
+    yield f"{worker.silent_ms} ms"
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.0%}" if whole else "-"

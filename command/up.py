@@ -1,0 +1,88 @@
+"""`headway up`: prepares, starts the system, and stays until it is asked to end."""
+
+import asyncio
+import shutil
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from command import hints, memory, ports
+from command.chosen import chat_model, embedding_model
+from command.errors import CommandError
+from command.guardian import Guard
+from command.machine import this_machine
+from command.options import Options
+from command.plan import Model, Process, plan, wanted_ports
+from command.processes import kill_session
+from command.progress import Progress
+from command.state import only_system, read_state, state_home
+from command.supervisor import Supervisor
+
+
+def up(options: Options) -> None:
+    """Run the system in the foreground. Raises CommandError when it does not come up."""
+    home = state_home()
+    progress = Progress()
+    with only_system(home), _state_removed(home):
+        _end_leftovers(home)
+        processes, chat = _prepare(options, progress)
+        _empty(home / "logs")
+        asyncio.run(_run(processes, options, chat, home, progress))
+
+
+@contextmanager
+def _state_removed(home: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        (home / "state.json").unlink(missing_ok=True)
+
+
+def _end_leftovers(home: Path) -> None:
+    """End what a system here left behind that was killed with its guardian."""
+    state = read_state(home)
+    for service in state.services if state else ():
+        if not service.life.is_over():
+            kill_session(service.life.pid)
+            service.life.wait_until_over()
+
+
+def _empty(logs: Path) -> None:
+    shutil.rmtree(logs, ignore_errors=True)
+    logs.mkdir(parents=True)
+
+
+def _prepare(options: Options, progress: Progress) -> tuple[Sequence[Process], Model]:
+    ports.require_free(options.port)
+    machine = this_machine()
+    chat = chat_model(options.model, options.model_name, options.engine, progress)
+    embedding = embedding_model() if options.embedding_workers else None
+    memory.require_memory(memory.needed_gb(options, chat, embedding, machine))
+    chosen = ports.choose(wanted_ports(options))
+    return plan(options, chat, embedding, machine, chosen), chat
+
+
+async def _run(
+    processes: Sequence[Process], options: Options, chat: Model, home: Path, progress: Progress
+) -> None:
+    guard = await Guard.start()
+    supervisor = Supervisor(processes, home, progress, guard)
+    work = asyncio.create_task(_work(supervisor, options, chat, progress))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, work.cancel)
+    try:
+        await work
+    except asyncio.CancelledError:
+        progress.line("stopping")
+    finally:
+        await supervisor.end()
+        await guard.close()
+
+
+async def _work(supervisor: Supervisor, options: Options, chat: Model, progress: Progress) -> None:
+    await supervisor.start(options.start_timeout_s)
+    for line in hints.after_start(options.port, chat.names[0]):
+        progress.line(line)
+    await supervisor.watch()
+    raise CommandError("every service is down; their logs say why")
