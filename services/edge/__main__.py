@@ -11,7 +11,7 @@ import grpc
 import uvloop
 from prometheus_client import generate_latest
 
-from headway.scheduler.v1.scheduler_pb2_grpc import SchedulerServiceAsyncStub, SchedulerServiceStub
+from headway.scheduler.v1 import scheduler_pb2_grpc as rpc
 from observability.telemetry import start_logs, start_telemetry
 from services.edge.accounts import Accounts
 from services.edge.config import Config
@@ -34,10 +34,10 @@ async def main(config: Config) -> None:
     telemetry = start_telemetry("edge", os.environ)
     accounts = Accounts()
     tenants = _tenants(config)
-    async with _hops(config) as hops:
+    async with hops_of(config) as hops:
         edge = Edge(config, hops, tenants, Visits(telemetry, accounts, log), generate_latest)
         async with (
-            serving(Admin(edge, accounts, generate_latest), config.metrics_listen, config.drain_s),
+            serving(Admin(edge, accounts), config.metrics_listen, config.drain_s),
             serving(edge, config.listen, config.drain_s, config.reuse_port) as port,
         ):
             log.info("listening", port=port)
@@ -57,10 +57,10 @@ def _tenants(config: Config) -> Tenants:
 
 
 @asynccontextmanager
-async def _hops(config: Config) -> AsyncIterator[Hops]:
+async def hops_of(config: Config) -> AsyncIterator[Hops]:
     """The streams to the other services, each with the task that owns it."""
     async with grpc.aio.insecure_channel(config.scheduler, options=CHANNEL_OPTIONS) as channel:
-        stub: SchedulerServiceAsyncStub = SchedulerServiceStub(channel)
+        stub: rpc.SchedulerServiceAsyncStub = rpc.SchedulerServiceStub(channel)
         fleet, pipes, encoders = Fleet(stub), Pipes(), Encoders(config.tokenizers)
         fleet.changed = lambda: pipes.keep({worker.address for worker in fleet.workers})
         placer = Placer(stub, fleet)

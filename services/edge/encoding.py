@@ -107,25 +107,32 @@ class Encoders:
 
     async def encode(self, message: pb.EncodeRequest) -> Encoded | Refusal:
         """Encode one prompt."""
-        result = await self._once(message)
-        if result is None:
-            result = await self._again(message)
+        replica = self._choose(None)
+        result = await replica.encode(message) or await self._again(message, replica)
         if result is None:
             return Unavailable("No tokenizer is reachable.")
         return _read(result, message.model)
 
-    async def _once(self, message: pb.EncodeRequest) -> pb.EncodeResult | None:
-        replica = min(self.replicas, key=lambda each: (each.conversation.is_down, each.pending))
-        return await replica.encode(message)
+    def _choose(self, failed: Replica | None) -> Replica:
+        """The least busy replica, and not the one that failed just now if there is another."""
+        return min(
+            self.replicas,
+            key=lambda replica: (replica is failed, replica.conversation.is_down, replica.pending),
+        )
 
-    async def _again(self, message: pb.EncodeRequest) -> pb.EncodeResult | None:
+    async def _again(self, message: pb.EncodeRequest, replica: Replica) -> pb.EncodeResult | None:
+        async def once() -> pb.EncodeResult | None:
+            nonlocal replica
+            replica = self._choose(replica)
+            return await replica.encode(message)
+
         retrying = AsyncRetrying(
             stop=stop_after_attempt(ATTEMPTS),
             wait=wait_exponential(multiplier=0.05, max=0.5),
             retry=retry_if_result(lambda result: result is None),
         )
         try:
-            return await retrying(self._once, message)
+            return await retrying(once)
         except RetryError:
             return None
 

@@ -35,7 +35,7 @@ class Pool:
 class Fleet:
     """Follows the scheduler's WatchFleet. Keeps what it last heard while the scheduler is down."""
 
-    def __init__(self, stub: rpc.SchedulerServiceAsyncStub) -> None:
+    def __init__(self, stub: "rpc.SchedulerServiceAsyncStub") -> None:
         self._stub = stub
         self.workers: Sequence[Worker] = ()
         self.pools: dict[str, Pool] = {}  # by every name of every model ever seen

@@ -29,7 +29,7 @@ class Placed:
 class Placer:
     """Asks the scheduler; places by itself while the scheduler is down."""
 
-    def __init__(self, stub: rpc.SchedulerServiceAsyncStub, fleet: Fleet) -> None:
+    def __init__(self, stub: "rpc.SchedulerServiceAsyncStub", fleet: Fleet) -> None:
         self._stub = stub
         self._fleet = fleet
         self._asked: dict[str, asyncio.Future[pb.PlaceResult | None]] = {}

@@ -61,7 +61,7 @@ class Relay:
     completion_tokens: int = 0
     resumes: int = 0
     open_choices: int = 0
-    _generated: array[int] = field(default_factory=lambda: array("I"))
+    _generated: "array[int]" = field(default_factory=lambda: array("I"))
     _excluded: list[str] = field(default_factory=list)
     _pipe: Pipe | None = None
     _number: int = 0

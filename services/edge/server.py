@@ -200,10 +200,9 @@ def _no_door(method: str, path: str) -> Refusal:
 class Admin:
     """The application that operators talk to, on an address of its own."""
 
-    def __init__(self, edge: Edge, accounts: Accounts, scrape: Callable[[], bytes]) -> None:
+    def __init__(self, edge: Edge, accounts: Accounts) -> None:
         self._edge = edge
         self._accounts = accounts
-        self._scrape = scrape
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""

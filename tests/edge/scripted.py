@@ -1,0 +1,209 @@
+"""The services around the edge, in process on real gRPC, each doing what a test tells it.
+
+The vocabulary is Unicode: a token is a code point. A worker answers every prompt with its
+`story`, one character a step, and goes on after what another worker generated.
+"""
+
+import asyncio
+from array import array
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import grpc
+
+from headway.scheduler.v1 import scheduler_pb2 as scheduler
+from headway.scheduler.v1 import scheduler_pb2_grpc as scheduler_rpc
+from headway.tokenizer.v1 import tokenizer_pb2 as tokenizer
+from headway.tokenizer.v1 import tokenizer_pb2_grpc as tokenizer_rpc
+from headway.worker.v1 import worker_pb2 as worker
+from headway.worker.v1 import worker_pb2_grpc as worker_rpc
+
+MODEL = "story"
+CONTEXT = 200
+TIMINGS_US = 1000  # what each hop says of each of its stages
+
+
+Servicer = TypeVar("Servicer")
+
+
+def script(servicer: Callable[[], Servicer]) -> Servicer:
+    """Make a scripted service; the calls that it leaves out answer UNIMPLEMENTED, as gRPC's do."""
+    return servicer()
+
+
+class ScriptedTokenizer(tokenizer_rpc.TokenizerServiceServicer):
+    """Encodes characters. While `dead` it breaks every stream that asks."""
+
+    def __init__(self) -> None:
+        self.dead = False
+        self.batches: list[int] = []
+        self.asked: list[tokenizer.EncodeRequest] = []
+
+    async def EncodeBatches(
+        self, requests: AsyncIterator[tokenizer.EncodeBatchesRequest], context: Any
+    ) -> AsyncIterator[tokenizer.EncodeBatchesResponse]:
+        async for request in requests:
+            if self.dead:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "dead")
+            self.batches.append(len(request.items))
+            self.asked += request.items
+            results = [self._encode(item) for item in request.items]
+            yield tokenizer.EncodeBatchesResponse(batch=request.batch, results=results)
+
+    def _encode(self, item: tokenizer.EncodeRequest) -> tokenizer.EncodeResult:
+        if item.HasField("chat"):
+            text = "".join(message.content for message in item.chat.messages)
+        else:
+            text = item.text or "".join(map(chr, item.token_ids.ids))
+        if "refuse" in text:
+            refused = tokenizer.Refused(
+                reason=tokenizer.REFUSAL_REASON_TEMPLATE, message="The template refused."
+            )
+            return tokenizer.EncodeResult(refused=refused)
+        ids = array("I", map(ord, text))
+        timings = tokenizer.EncodeTimings(queue_us=TIMINGS_US // 1000, render_us=1, tokenize_us=1)
+        encoded = tokenizer.Encoded(token_ids=ids.tobytes(), block_size=16, timings=timings)
+        return tokenizer.EncodeResult(encoded=encoded)
+
+
+class ScriptedScheduler(scheduler_rpc.SchedulerServiceServicer):
+    """Places on the first worker that is not excluded."""
+
+    def __init__(self) -> None:
+        self.fleet: list[scheduler.FleetWorker] = []
+        self.turn_away: scheduler.TurnedAway | None = None
+        self.hold = False
+        self.asked: list[scheduler.PlaceRequest] = []
+        self.finished: list[scheduler.FinishRequest] = []
+        self.withdrawn: list[str] = []
+        self.heard = asyncio.Condition()
+
+    async def WatchFleet(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        yield scheduler.WatchFleetResponse(workers=self.fleet)
+        await asyncio.Event().wait()
+
+    async def PlaceBatches(
+        self, requests: AsyncIterator[scheduler.PlaceBatchesRequest], context: Any
+    ) -> AsyncIterator[scheduler.PlaceBatchesResponse]:
+        async for request in requests:
+            async with self.heard:
+                self.asked += [item.request for item in request.items]
+                self.finished += request.finished
+                self.withdrawn += request.withdrawn
+                self.heard.notify_all()
+            items = [] if self.hold else request.items
+            results = [self._place(item.request) for item in items]
+            yield scheduler.PlaceBatchesResponse(batch=request.batch, results=results)
+
+    def _place(self, request: scheduler.PlaceRequest) -> scheduler.PlaceResult:
+        open_workers = [w for w in self.fleet if w.worker_id not in request.excluded_workers]
+        turn_away = self.turn_away
+        if turn_away is None and not open_workers:
+            reason = scheduler.TURNED_AWAY_REASON_FLEET_EMPTY
+            turn_away = scheduler.TurnedAway(reason=reason, message="No worker is live.")
+        if turn_away is not None:
+            return scheduler.PlaceResult(request_id=request.request_id, turned_away=turn_away)
+        chosen = open_workers[0]
+        placed = scheduler.PlaceResponse(
+            worker_id=chosen.worker_id,
+            address=chosen.address,
+            timings=scheduler.PlaceTimings(admission_queue_us=1, place_us=1),
+            decision=scheduler.Decision(policy="first", candidates=len(open_workers)),
+        )
+        return scheduler.PlaceResult(request_id=request.request_id, placed=placed)
+
+    async def until(self, condition: Any) -> None:
+        """Wait until what the edge reported fulfils `condition`."""
+        async with self.heard:
+            await self.heard.wait_for(lambda: condition(self))
+
+
+@dataclass
+class ScriptedWorker(worker_rpc.WorkerServiceServicer):
+    """Tells its story. `fails_after` steps it breaks the pipe, or answers `failure`."""
+
+    story: str = "once upon a time"
+    fails_after: int | None = None
+    failure: worker.Failed | None = None
+    hangs_after: int | None = None
+    in_one_frame: bool = False
+    asked: list[worker.GenerateRequest] = field(default_factory=list)
+    aborted: list[int] = field(default_factory=list)
+    heard: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def Pipe(
+        self, requests: AsyncIterator[worker.PipeRequest], context: Any
+    ) -> AsyncIterator[worker.PipeResponse]:
+        frames: asyncio.Queue[worker.PipeResponse | None] = asyncio.Queue()
+        reader = asyncio.create_task(self._read(requests, frames))
+        try:
+            while (frame := await frames.get()) is not None:
+                yield frame
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the worker died")
+        finally:
+            reader.cancel()
+
+    async def _read(
+        self,
+        requests: AsyncIterator[worker.PipeRequest],
+        frames: "asyncio.Queue[worker.PipeResponse | None]",
+    ) -> None:
+        async for request in requests:
+            async with self.heard:
+                self.asked += [start.generate for start in request.start]
+                self.aborted += request.abort
+                self.heard.notify_all()
+            for start in request.start:
+                self._tell(start.request, start.generate, frames)
+
+    def _tell(
+        self,
+        number: int,
+        request: worker.GenerateRequest,
+        frames: "asyncio.Queue[worker.PipeResponse | None]",
+    ) -> None:
+        told = len(request.generated) // 4
+        limit = min(len(self.story), request.sampling.max_tokens or CONTEXT)
+        if self.in_one_frame:
+            deltas = [self._delta(number, 0, i - told, i, limit) for i in range(told, limit)]
+            frames.put_nowait(worker.PipeResponse(deltas=deltas))
+            return
+        for step, position in enumerate(range(told, limit)):
+            if step == self.hangs_after:
+                return
+            if step == self.fails_after:
+                frames.put_nowait(self._failure(number))
+                return
+            deltas = [
+                self._delta(number, choice, step, position, limit)
+                for choice in range(request.sampling.choices)
+            ]
+            frames.put_nowait(worker.PipeResponse(deltas=deltas))
+
+    def _failure(self, number: int) -> worker.PipeResponse | None:
+        if self.failure is None:
+            return None
+        return worker.PipeResponse(deltas=[worker.Delta(request=number, failed=self.failure)])
+
+    def _delta(
+        self, number: int, choice: int, step: int, position: int, limit: int
+    ) -> worker.Delta:
+        character = self.story[position]
+        delta = worker.Delta(
+            request=number, choice=choice, text=character, token_ids=[ord(character)]
+        )
+        if step == 0 and choice == 0:
+            delta.started.timings.prefill_us = 1
+            delta.started.cached_tokens = 3
+        if position + 1 == limit:
+            whole = limit == len(self.story)
+            reason = worker.FINISH_REASON_STOP if whole else worker.FINISH_REASON_LENGTH
+            delta.finish.reason = reason
+            delta.finish.completion_tokens = limit
+        return delta
+
+    async def until(self, condition: Any) -> None:
+        """Wait until what the edge asked fulfils `condition`."""
+        async with self.heard:
+            await self.heard.wait_for(lambda: condition(self))

@@ -1,0 +1,182 @@
+"""Chat and plain completions through real sockets, with scripted services behind the edge."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from tests.edge.conftest import Stage
+from tests.edge.scripted import MODEL
+
+STORY = "once upon a time"
+
+
+def events_of(text: str) -> list[Any]:
+    """The JSON of each event; the stream ends with [DONE]."""
+    *events, done, rest = text.split("\n\n")
+    assert (done, rest) == ("data: [DONE]", "")
+    return [json.loads(event.removeprefix("data: ")) for event in events]
+
+
+def text_of(events: list[Any]) -> str:
+    return "".join(e["choices"][0]["delta"].get("content", "") for e in events if e["choices"])
+
+
+async def test_a_chat_is_answered_whole(stage: Stage) -> None:
+    response = await stage.chat()
+    body = response.json()
+    assert response.status_code == 200
+    assert body["choices"][0]["message"] == {
+        "role": "assistant",
+        "content": STORY,
+        "refusal": None,
+    }
+    assert body["choices"][0]["finish_reason"] == "stop"
+    assert body["usage"] == {
+        "prompt_tokens": 5,
+        "completion_tokens": 16,
+        "total_tokens": 21,
+        "prompt_tokens_details": {"cached_tokens": 3},
+    }
+
+
+async def test_a_stream_holds_the_same_text_and_ends_with_its_reason(stage: Stage) -> None:
+    response = await stage.chat(stream=True)
+    events = events_of(response.text)
+    assert response.headers["content-type"].startswith("text/event-stream")
+    assert response.headers["x-accel-buffering"] == "no"
+    assert events[0]["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert text_of(events) == STORY
+    assert [e["choices"][0]["finish_reason"] for e in events][-1] == "stop"
+    assert all("usage" not in event for event in events)
+
+
+async def test_include_usage_adds_one_event_and_null_to_the_others(stage: Stage) -> None:
+    response = await stage.chat(stream=True, stream_options={"include_usage": True}, max_tokens=4)
+    *events, last = events_of(response.text)
+    assert all(event["usage"] is None for event in events)
+    assert events[-1]["choices"][0]["finish_reason"] == "length"
+    assert last["choices"] == []
+    assert last["usage"]["completion_tokens"] == 4
+
+
+async def test_every_choice_has_its_index_role_and_reason(stage: Stage) -> None:
+    response = await stage.chat(stream=True, n=3)
+    choices = [event["choices"][0] for event in events_of(response.text)]
+    for index in range(3):
+        own = [choice for choice in choices if choice["index"] == index]
+        assert own[0]["delta"]["role"] == "assistant"
+        assert "".join(c["delta"].get("content", "") for c in own) == STORY
+        assert [c["finish_reason"] for c in own if c["finish_reason"]] == ["stop"]
+
+
+@pytest.mark.parametrize("prompt", ["abc", [97, 98, 99]], ids=["a-text", "token-ids"])
+async def test_a_completion_takes(stage: Stage, prompt: Any) -> None:
+    response = await stage.client.post("/v1/completions", json={"model": MODEL, "prompt": prompt})
+    body = response.json()
+    assert body["object"] == "text_completion"
+    assert body["choices"][0]["text"] == STORY
+    assert body["usage"]["prompt_tokens"] == 3
+
+
+async def test_several_prompts_are_several_choices_in_order(stage: Stage) -> None:
+    body = {"model": MODEL, "prompt": ["a", "bcd"], "n": 2, "max_tokens": 4}
+    answer = (await stage.client.post("/v1/completions", json=body)).json()
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2, 3]
+    assert answer["usage"]["prompt_tokens"] == 4
+    assert answer["usage"]["completion_tokens"] == 16
+
+
+async def test_parameters_reach_the_worker_and_absent_ones_stay_absent(stage: Stage) -> None:
+    await stage.chat(
+        temperature=0, top_k=-1, stop="zz", logit_bias={"7": -1.5}, max_completion_tokens=9
+    )
+    sampling = stage.workers[0].asked[0].sampling
+    assert sampling.HasField("temperature")
+    assert sampling.temperature == 0
+    assert not sampling.HasField("top_p")
+    assert not sampling.HasField("top_k")
+    assert list(sampling.stop) == ["zz"]
+    assert dict(sampling.logit_bias) == {7: -1.5}
+    assert sampling.max_tokens == 9
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_explain_shows_stages_that_add_up(stage: Stage, stream: bool) -> None:
+    response = await stage.chat(stream=stream, headers={"X-Headway-Explain": "1"})
+    answer = events_of(response.text)[-1] if stream else response.json()
+    explained = answer["headway"]
+    ttft_ms = explained["ttft_ms"]
+    assert explained["worker"] == "w0"
+    assert explained["placement"]["policy"] == "first"
+    assert explained["cached_tokens"] == 3
+    assert len(ttft_ms["stages"]) == 14
+    total = sum(ttft_ms["stages"].values()) + ttft_ms["unattributed"]
+    assert total == pytest.approx(ttft_ms["total"], abs=0.02)  # each is rounded to a thousandth
+
+
+async def test_without_being_asked_nothing_is_explained(stage: Stage) -> None:
+    assert "headway" not in (await stage.chat()).json()
+
+
+async def test_the_account_is_kept_for_the_operator(stage: Stage) -> None:
+    explained = (await stage.chat(headers={"X-Headway-Explain": "1"})).json()["headway"]
+    ledgers = (await stage.client.get("/headway/ledgers")).json()
+    assert ledgers[0]["request_id"] == explained["request_id"]
+    one = await stage.client.get(f"/headway/ledgers/{explained['trace_id']}")
+    assert one.json() == ledgers[0]
+    assert (await stage.client.get("/headway/ledgers/nobody")).status_code == 404
+
+
+async def test_the_clients_traceparent_names_the_trace(stage: Stage) -> None:
+    headers = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "X-Headway-Explain": "1"}
+    explained = (await stage.chat(headers=headers)).json()["headway"]
+    assert explained["trace_id"] == "a" * 32
+
+
+async def test_the_clients_request_id_comes_back(stage: Stage) -> None:
+    response = await stage.chat(headers={"X-Request-Id": "mine"})
+    assert response.headers["x-request-id"] == "mine"
+
+
+async def test_requests_that_meet_leave_in_one_batch(stage: Stage) -> None:
+    await asyncio.gather(*(stage.chat(max_tokens=1) for _ in range(24)))
+    batches = stage.tokenizers[0].batches + stage.tokenizers[1].batches
+    assert sum(batches) == 24
+    assert max(batches) > 1
+
+
+async def test_the_placement_is_given_back_with_its_measured_ttft(stage: Stage) -> None:
+    await stage.chat()
+    await stage.scheduler.until(lambda scheduler: scheduler.finished)
+    report = stage.scheduler.finished[0]
+    assert report.request_id == stage.scheduler.asked[0].request_id
+    assert report.completion_tokens == 16
+    assert report.HasField("actual_ttft_ms")
+
+
+async def test_models_are_those_that_are_ready(stage: Stage) -> None:
+    body = (await stage.client.get("/v1/models")).json()
+    assert [(model["id"], model["max_model_len"]) for model in body["data"]] == [(MODEL, 200)]
+
+
+async def test_readiness_needs_a_worker_in_every_pool(stage: Stage) -> None:
+    assert (await stage.client.get("/readyz")).status_code == 200
+    stage.edge._hops.fleet.hear(())
+    response = await stage.client.get("/readyz")
+    assert response.status_code == 503
+    assert MODEL in response.json()["error"]["message"]
+    assert (await stage.client.get("/healthz")).status_code == 200
+
+
+async def test_a_draining_edge_is_not_ready(stage: Stage) -> None:
+    stage.edge.draining = True
+    assert (await stage.client.get("/readyz")).status_code == 503
+
+
+async def test_metrics_count_what_was_answered(stage: Stage) -> None:
+    await stage.chat()
+    text = (await stage.client.get("/metrics")).text
+    assert 'headway_ttft_stage_seconds_count{stage="prefill"}' in text
+    assert 'headway_edge_requests_total{endpoint="chat",status="200"}' in text
