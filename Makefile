@@ -1,0 +1,71 @@
+# make up      run the whole system on this machine
+# make test    all checks and tests
+# make gen     gen/ from protos/ (also done by itself when a proto changed)
+# make clean   forget what was generated and installed here
+
+# The locks are made for this Python; any later one that has their wheels does too.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+HARDWARE := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
+LOCK := requirements/$(HARDWARE).lock
+INSTALLED := $(VENV)/.installed-$(HARDWARE)
+GENERATED := gen/.generated
+PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-compile
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help up down test gen setup clean
+
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+up: setup
+	@$(BIN)/headway up $(UP)
+
+down: setup
+	@$(BIN)/headway down
+
+setup: $(INSTALLED) $(GENERATED)
+
+gen:
+	@rm -f $(GENERATED)
+	@$(MAKE) --no-print-directory $(GENERATED)
+
+# --no-deps: each lock is complete. --no-compile: Python compiles what is imported, when it is.
+$(INSTALLED): $(LOCK) requirements/dev.lock pyproject.toml setup.py
+	@begun=$$SECONDS; \
+	test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }; \
+	echo "installing $$(grep -c == $(LOCK)) packages of $(LOCK), once; a minute or two"; \
+	$(PIP) --no-deps -r $(LOCK); \
+	echo "installing $$(grep -c == requirements/dev.lock) packages of requirements/dev.lock"; \
+	$(PIP) --no-deps -r requirements/dev.lock; \
+	$(BIN)/python -c 'import torch' 2>/dev/null || { \
+	  echo "completing torch: this is its CUDA build (PIP_EXTRA_INDEX_URL can name an index of CPU builds)"; \
+	  $(PIP) -c $(LOCK) torch; }; \
+	$(PIP) --no-deps --no-build-isolation --editable .; \
+	echo "installed in $$((SECONDS - begun)) s"
+	@touch $@
+
+$(GENERATED): $(INSTALLED) $(shell find protos -name '*.proto')
+	@$(BIN)/python setup.py --quiet generate
+	@touch $@
+
+# $(call stage,NAME,COMMAND): run it, say how long it took.
+define stage
+	@begun=$$SECONDS; echo "-- $(1)"; $(2) || { echo "-- $(1) FAILED"; exit 1; }; \
+	echo "-- $(1): $$((SECONDS - begun)) s"
+endef
+
+test: setup
+	$(call stage,format,$(BIN)/ruff format --check --quiet .)
+	$(call stage,lint,$(BIN)/ruff check --quiet .)
+	$(call stage,types,$(BIN)/mypy services observability command tests)
+	$(call stage,import contracts,$(BIN)/lint-imports --no-cache)
+	$(call stage,protos,$(BIN)/buf lint && $(BIN)/buf format --diff --exit-code)
+	$(call stage,protos against main,! git rev-parse --quiet --verify main >/dev/null || $(BIN)/buf breaking --against '.git#branch=main')
+	$(call stage,tests,$(BIN)/pytest $(PYTEST))
+
+clean:
+	rm -rf $(VENV) gen build *.egg-info .headway
