@@ -236,7 +236,8 @@ def _parse(decoder: msgspec.json.Decoder[Body], body: bytes) -> Body | Invalid:
 
 def _explain(text: str) -> Invalid:
     where = _WHERE.search(text)
-    path = where[1].removeprefix(".") if where else ""
+    # A value of a map has no name of its own.
+    path = where[1].removeprefix(".").removesuffix("[...]") if where else ""
     field = _FIELD.search(text)
     if field is None:
         message = _WHERE.sub("", text) + (f" in `{path}`" if path else "")

@@ -14,7 +14,8 @@ def obstacle(sampling: pb.Sampling) -> str | None:
         return "it has several choices"
     if sampling.HasField("constraint"):
         return "its output is constrained"
-    if sampling.HasField("seed") and sampling.temperature != 0:
+    is_greedy = sampling.HasField("temperature") and sampling.temperature == 0
+    if sampling.HasField("seed") and not is_greedy:
         return "it samples with a seed"
     if sampling.presence_penalty or sampling.frequency_penalty:
         return "it has penalties on what was generated"

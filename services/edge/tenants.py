@@ -17,7 +17,6 @@ class Tenant(Struct, forbid_unknown_fields=True):
 
     name: str
     keys: list[str]
-    weight: float = 1.0
 
 
 class TenantsFile(Struct, forbid_unknown_fields=True):

@@ -1,0 +1,156 @@
+"""Every refusal of a body, as a rule; and that nothing is dropped."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.edge.ask import Ask, chat_ask, completion_ask
+from services.edge.openai import ChatBody, parse_chat
+from services.edge.refusals import Invalid
+
+USER = {"role": "user", "content": "hi"}
+
+
+def chat(**more: Any) -> ChatBody | Invalid:
+    return parse_chat(json.dumps({"model": "m", "messages": [USER], **more}).encode())
+
+
+@pytest.mark.parametrize(
+    ("more", "param", "code"),
+    [
+        pytest.param({"colour": 1}, "colour", "unknown_parameter", id="unknown-parameter"),
+        pytest.param(
+            {"messages": [{**USER, "mood": 1}]},
+            "messages[0].mood",
+            "unknown_parameter",
+            id="unknown-in-a-message",
+        ),
+        pytest.param({"model": None}, "model", "invalid_value", id="model-null"),
+        pytest.param({"model": 7}, "model", "invalid_value", id="model-a-number"),
+        pytest.param({"messages": []}, "messages", "invalid_value", id="no-messages"),
+        pytest.param(
+            {"messages": [{"role": "wizard", "content": "a"}]},
+            "messages[0].role",
+            "invalid_value",
+            id="invented-role",
+        ),
+        pytest.param(
+            {"messages": [{"role": "user"}]}, "messages[0]", None, id="user-without-content"
+        ),
+        pytest.param(
+            {"messages": [{"role": "tool", "content": "4"}]},
+            "messages[0]",
+            None,
+            id="tool-answer-without-call",
+        ),
+        pytest.param(
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            "messages[0].content[0].type",
+            "invalid_value",
+            id="image-part",
+        ),
+        pytest.param({"temperature": "1"}, "temperature", "invalid_value", id="text-for-number"),
+        pytest.param({"temperature": 2.1}, "temperature", "invalid_value", id="too-hot"),
+        pytest.param({"top_p": 0}, "top_p", "invalid_value", id="no-mass"),
+        pytest.param({"top_k": 0}, "top_k", None, id="no-candidates"),
+        pytest.param({"n": 0}, "n", "invalid_value", id="no-choice"),
+        pytest.param({"n": True}, "n", "invalid_value", id="true-is-no-number"),
+        pytest.param({"max_tokens": 0}, "max_tokens", "invalid_value", id="no-tokens"),
+        pytest.param(
+            {"max_tokens": 1, "max_completion_tokens": 1}, "max_tokens", None, id="two-limits"
+        ),
+        pytest.param({"min_tokens": 9, "max_tokens": 8}, "min_tokens", None, id="min-over-max"),
+        pytest.param({"stop": ""}, "stop", "invalid_value", id="empty-stop"),
+        pytest.param({"stop": ["x"] * 17}, "stop", "invalid_value", id="too-many-stops"),
+        pytest.param({"seed": 2**63}, "seed", "invalid_value", id="seed-over-64-bits"),
+        pytest.param({"logit_bias": {"a": 1}}, "logit_bias", "invalid_value", id="bias-of-text"),
+        pytest.param({"logit_bias": {"1": 101}}, "logit_bias[...]", "invalid_value", id="big-bias"),
+        pytest.param(
+            {"stream_options": {"include_usage": True}},
+            "stream_options",
+            None,
+            id="options-without-stream",
+        ),
+        pytest.param(
+            {"continue_final_message": True, "add_generation_prompt": True},
+            "continue_final_message",
+            None,
+            id="continue-and-answer",
+        ),
+    ],
+)
+def test_refuses(more: dict[str, Any], param: str, code: str | None) -> None:
+    refusal = chat(**more)
+    assert isinstance(refusal, Invalid)
+    assert (refusal.param, refusal.code) == (param, code)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"\xff\xfe", b"nonsense", b'{"model":"\xff"}', b"[" * 100_000],
+    ids=["empty", "cut", "not-utf8", "not-json", "text-not-utf8", "deep"],
+)
+@pytest.mark.parametrize("ask", [chat_ask, completion_ask])
+def test_what_is_no_json_is_refused(ask: Any, body: bytes) -> None:
+    refusal = ask(body)
+    assert isinstance(refusal, Invalid)
+    assert refusal.code in ("invalid_json", "invalid_value")
+
+
+@given(
+    st.binary(max_size=200)
+    | st.recursive(st.none() | st.text(), st.lists).map(repr).map(str.encode)
+)
+def test_no_body_is_a_fault(body: bytes) -> None:
+    for ask in (chat_ask, completion_ask):
+        assert isinstance(ask(body), Ask | Invalid)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "count"),
+    [("a", 1), ([1, 2], 1), (["a", "b"], 2), ([[1], [2, 3]], 2), (["a", [1]], 2)],
+    ids=["text", "tokens", "texts", "lists-of-tokens", "mixed"],
+)
+def test_prompts_come_in_many_forms(prompt: Any, count: int) -> None:
+    ask = completion_ask(json.dumps({"model": "m", "prompt": prompt}).encode())
+    assert isinstance(ask, Ask)
+    assert len(ask.prompts) == count
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [[], "", [""], [[]], [1, "a"], [-1], [2**32], [1.5], [True], ["a"] * 129, {}],
+    ids=str,
+)
+def test_refuses_the_prompt(prompt: Any) -> None:
+    refusal = completion_ask(json.dumps({"model": "m", "prompt": prompt}).encode())
+    assert isinstance(refusal, Invalid)
+    assert (refusal.param or "").startswith("prompt")
+
+
+def test_null_is_the_same_as_absent() -> None:
+    fields = {
+        name: None for name in ChatBody.__struct_fields__ if name not in ("model", "messages")
+    }
+    assert chat(**fields) == chat()
+
+
+def test_text_parts_are_joined_by_line_ends() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    ask = chat_ask(
+        json.dumps({"model": "m", "messages": [{"role": "user", "content": parts}]}).encode()
+    )
+    assert isinstance(ask, Ask)
+    assert ask.encodes("")[0].chat.messages[0].content == "a\nb"
+
+
+def test_a_completion_has_openais_limit_and_a_chat_has_none() -> None:
+    completion = completion_ask(b'{"model":"m","prompt":"a"}')
+    conversation = chat_ask(json.dumps({"model": "m", "messages": [USER]}).encode())
+    assert isinstance(completion, Ask)
+    assert isinstance(conversation, Ask)
+    assert completion.sampling().max_tokens == 16
+    assert not conversation.sampling().HasField("max_tokens")
