@@ -67,7 +67,7 @@ def chat(**more: Any) -> ChatBody | Invalid:
         pytest.param({"stop": ["x"] * 17}, "stop", "invalid_value", id="too-many-stops"),
         pytest.param({"seed": 2**63}, "seed", "invalid_value", id="seed-over-64-bits"),
         pytest.param({"logit_bias": {"a": 1}}, "logit_bias", "invalid_value", id="bias-of-text"),
-        pytest.param({"logit_bias": {"1": 101}}, "logit_bias[...]", "invalid_value", id="big-bias"),
+        pytest.param({"logit_bias": {"1": 101}}, "logit_bias", "invalid_value", id="big-bias"),
         pytest.param(
             {"stream_options": {"include_usage": True}},
             "stream_options",
@@ -100,10 +100,10 @@ def test_what_is_no_json_is_refused(ask: Any, body: bytes) -> None:
     assert refusal.code in ("invalid_json", "invalid_value")
 
 
-@given(
-    st.binary(max_size=200)
-    | st.recursive(st.none() | st.text(), st.lists).map(repr).map(str.encode)
-)
+nested = st.recursive(st.none() | st.text(), lambda inner: st.dictionaries(st.text(), inner))
+
+
+@given(st.binary(max_size=200) | nested.map(json.dumps).map(str.encode))
 def test_no_body_is_a_fault(body: bytes) -> None:
     for ask in (chat_ask, completion_ask):
         assert isinstance(ask(body), Ask | Invalid)
@@ -132,9 +132,7 @@ def test_refuses_the_prompt(prompt: Any) -> None:
 
 
 def test_null_is_the_same_as_absent() -> None:
-    fields = {
-        name: None for name in ChatBody.__struct_fields__ if name not in ("model", "messages")
-    }
+    fields = dict.fromkeys(set(ChatBody.__struct_fields__) - {"model", "messages"})
     assert chat(**fields) == chat()
 
 
