@@ -1,0 +1,104 @@
+"""One choice of a request, from the engine's outputs to what the caller gets. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from services.worker.engine import EndReason, Output, TokenLogprobs
+from services.worker.text import TextStream
+
+
+class FinishReason(Enum):
+    """Why a choice ended, as the proto names it."""
+
+    STOP = auto()
+    LENGTH = auto()
+    ABORTED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """How a choice ended; at most one of the stop fields says what of the caller's stopped it."""
+
+    reason: FinishReason
+    completion_tokens: int
+    stop_text: str = ""
+    stop_token_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What is new in a choice."""
+
+    text: str
+    token_ids: Sequence[int]
+    logprobs: Sequence[TokenLogprobs] = ()
+    finish: Finish | None = None
+
+
+_REASONS = {
+    EndReason.STOPPED: FinishReason.STOP,
+    EndReason.LENGTH: FinishReason.LENGTH,
+    EndReason.ABORTED: FinishReason.ABORTED,
+}
+
+
+class Choice:
+    """Turns outputs into pieces. A piece with `finish` is the last; the engine may not know."""
+
+    def __init__(self, text: TextStream, include_stop: bool) -> None:
+        self._text = text
+        self._include_stop = include_stop
+        self._completion_tokens = 0
+
+    def resume(self, generated: Sequence[int], max_tokens: int) -> Piece | None:
+        """Take over what another worker generated; the piece that ends it, if it was complete.
+
+        What these tokens let out, the caller has; what they hold back comes with the next.
+        """
+        for token_id in generated:
+            self._completion_tokens += 1
+            _, match = self._text.feed(token_id)
+            if match:
+                return Piece("", (), finish=self._finish(FinishReason.STOP, match))
+        if self._completion_tokens >= max_tokens:
+            return Piece(self._text.rest(), (), finish=self._finish(FinishReason.LENGTH))
+        return None
+
+    def advance(self, output: Output) -> Piece:
+        """Take an output. Tokens beyond the one that completes a stop string are dropped."""
+        texts = []
+        silent = self._silent_from(output)
+        for place, token_id in enumerate(output.token_ids):
+            self._completion_tokens += 1
+            text, match = ("", "") if place >= silent else self._text.feed(token_id)
+            texts.append(text)
+            if match:
+                kept = place + 1
+                finish = self._finish(FinishReason.STOP, match)
+                ids, logprobs = output.token_ids[:kept], output.logprobs[:kept]
+                return Piece("".join(texts), ids, logprobs, finish)
+        return self._unstopped(texts, output)
+
+    def abort(self) -> Piece:
+        """The last piece of a choice that the caller ended."""
+        return Piece(self._text.rest(), (), finish=self._finish(FinishReason.ABORTED))
+
+    def _unstopped(self, texts: list[str], output: Output) -> Piece:
+        end = output.end
+        if end is None:
+            return Piece("".join(texts), output.token_ids, output.logprobs)
+        texts.append(self._text.rest())
+        finish = Finish(
+            _REASONS[end.reason], self._completion_tokens, stop_token_id=end.stop_token_id
+        )
+        return Piece("".join(texts), output.token_ids, output.logprobs, finish)
+
+    def _silent_from(self, output: Output) -> int:
+        """The place of the end token, which has no text unless the caller wants it."""
+        stopped = output.end is not None and output.end.reason is EndReason.STOPPED
+        count = len(output.token_ids)
+        return count - 1 if stopped and not self._include_stop else count
+
+    def _finish(self, reason: FinishReason, stop_text: str = "") -> Finish:
+        return Finish(reason, self._completion_tokens, stop_text)

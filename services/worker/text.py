@@ -1,0 +1,170 @@
+"""From token ids to text, token by token, and the stop strings in it. Pure.
+
+What is let out depends on the tokens alone, not on how they were grouped: a worker that resumes
+a run feeds it what was generated before, and holds back exactly what the first one held back.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
+
+_REPLACEMENT = "\ufffd"  # how a decoder shows bytes that are no character (yet)
+_INVALID_PREFIX = "Invalid prefix encountered"
+_SHORTEST_SEED = 6  # prompt tokens; seeding with the whole prompt costs its length
+
+
+class Decoder:
+    """Decodes what comes after a prompt. A character that is not whole yet is held back."""
+
+    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], keep_special: bool) -> None:
+        self._tokenizer = tokenizer
+        self._skip_special = not keep_special
+        self._stream = self._seeded(prompt)
+
+    def step(self, token_id: int) -> str:
+        """The text that this token makes certain; often a word, sometimes nothing."""
+        try:
+            return self._stream.step(self._tokenizer, token_id) or ""
+        # The binding raises bare Exception; its message is all that tells the case apart.
+        except Exception as error:
+            if not str(error).startswith(_INVALID_PREFIX):
+                raise
+            # Bytes that can never become characters: begin afresh behind them, as vLLM does.
+            self._stream = DecodeStream(skip_special_tokens=self._skip_special)
+            return self._stream.step(self._tokenizer, token_id) or ""
+
+    def _seeded(self, prompt: Sequence[int]) -> DecodeStream:
+        """A stream that knows enough of the prompt's end to decode as if it knew all of it."""
+        whole, part = self._split(self._tail(prompt))
+        stream = DecodeStream(ids=whole, skip_special_tokens=self._skip_special)
+        for token_id in part:
+            stream.step(self._tokenizer, token_id)
+        return stream
+
+    def _tail(self, prompt: Sequence[int]) -> list[int]:
+        """The shortest tail that shows text: after no text, a decoder may eat a space."""
+        size = _SHORTEST_SEED
+        tail = list(prompt[-size:])
+        while size < len(prompt) and not self._text(tail).strip(_REPLACEMENT):
+            size *= 2
+            tail = list(prompt[-size:])
+        return tail
+
+    def _split(self, tail: list[int]) -> tuple[list[int], list[int]]:
+        """Set apart tokens at the end that are part of a character which is not whole."""
+        # A stream seeded with half a character would give the whole seed out as new text.
+        for size in range(len(tail), max(0, len(tail) - 4), -1):
+            if not self._text(tail[:size]).endswith(_REPLACEMENT):
+                return tail[:size], tail[size:]
+        return tail, []
+
+    def _text(self, ids: list[int]) -> str:
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=self._skip_special)
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """The stop strings of a run. `after_tokens` come before any of them counts."""
+
+    texts: tuple[str, ...] = ()
+    include: bool = False
+    after_tokens: int = 0
+
+
+class StopMatcher:
+    """Finds the stop string that completes first; holds back what may yet become one."""
+
+    def __init__(self, stop: Stop) -> None:
+        self._stop = stop
+        self._held = ""
+        self._tokens = 0
+
+    def feed(self, text: str) -> tuple[str, str]:
+        """Take one token's text; return what may go out, and the stop string that matched."""
+        self._tokens += 1
+        if not self._stop.texts:
+            return text, ""
+        known = len(self._held)
+        self._held += text
+        if self._tokens > self._stop.after_tokens:
+            end, match = self._first_match(known)
+            if match:
+                kept = end if self._stop.include else end - len(match)
+                return self._held[:kept], match
+        return self._let_go(), ""
+
+    def rest(self) -> str:
+        """What was held back, when no more text comes."""
+        return self._held
+
+    def _first_match(self, known: int) -> tuple[int, str]:
+        """The first end of a stop string beyond `known`; of two at one place the longer."""
+        ends = []
+        for text in self._stop.texts:
+            start = self._held.find(text, max(0, known - len(text) + 1))
+            if start >= 0:
+                ends.append((start + len(text), -len(text), text))
+        end, _, match = min(ends, default=(0, 0, ""))
+        return end, match
+
+    def _let_go(self) -> str:
+        longest = max(len(text) for text in self._stop.texts) - 1
+        for size in range(min(longest, len(self._held)), 0, -1):
+            suffix = self._held[-size:]
+            if any(text.startswith(suffix) for text in self._stop.texts):
+                text, self._held = self._held[:-size], suffix
+                return text
+        text, self._held = self._held, ""
+        return text
+
+
+class TextStream:
+    """The text of one choice, from its tokens."""
+
+    def __init__(self, decoder: Decoder, stop: Stop) -> None:
+        self._decoder = decoder
+        self._matcher = StopMatcher(stop)
+
+    def feed(self, token_id: int) -> tuple[str, str]:
+        """Take one token; return the text that may go out, and the stop string that matched."""
+        return self._matcher.feed(self._decoder.step(token_id))
+
+    def rest(self) -> str:
+        """What was held back, when no more tokens come. Half a character stays out."""
+        return self._matcher.rest()
+
+
+def _shown_bytes() -> dict[str, int]:
+    """How byte-level vocabularies write bytes. Source: GPT-2's `bytes_to_unicode`."""
+    plain = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in plain]
+    shown = {chr(byte): byte for byte in plain}
+    return shown | {chr(256 + place): byte for place, byte in enumerate(others)}
+
+
+class TokenBytes:
+    """The bytes of single tokens, which may be part of a character."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._added = tokenizer.get_added_tokens_decoder()
+        self._byte_of = _shown_bytes()
+
+    def of(self, token_id: int) -> bytes:
+        """The token's own bytes; none for a row of the model that no token has."""
+        piece = self._tokenizer.id_to_token(token_id)
+        if piece is None:
+            return b""
+        if token_id in self._added:
+            return str(piece).encode()
+        return self._read(str(piece))
+
+    def _read(self, piece: str) -> bytes:
+        if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
+            return bytes([int(piece[3:5], 16)])
+        if all(each in self._byte_of for each in piece):
+            return bytes(self._byte_of[each] for each in piece)
+        return piece.replace("▁", " ").encode()

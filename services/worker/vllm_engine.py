@@ -1,0 +1,212 @@
+"""vLLM's AsyncLLM behind the engine port. Importing this module imports vLLM: some seconds."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, replace
+
+import vllm
+from vllm import PoolingParams
+from vllm.exceptions import GracefulHTTPError, VLLMClientError
+from vllm.inputs import tokens_input
+from vllm.outputs import RequestOutput
+from vllm.v1.engine.async_llm import AsyncLLM
+from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+
+from services.worker.engine import (
+    EngineBroken,
+    EngineFacts,
+    EngineFull,
+    EngineLoad,
+    EngineRefused,
+    FirstToken,
+    KvEvent,
+    Output,
+    Run,
+    Sampling,
+)
+from services.worker.vllm_events import Subscription
+from services.worker.vllm_load import LoadLogger
+from services.worker.vllm_process import EngineProcess, EngineSettings
+from services.worker.vllm_sampling import read_end, read_logprobs, sampling_params
+
+LONGEST_STEP_S = 5.0  # nobody waits longer for the engine to confirm an abort
+
+
+@dataclass(slots=True)
+class _First:
+    """Whether a run's first token is still to come."""
+
+    is_due: bool = True
+
+
+class VllmEngine:
+    """Generates or embeds with vLLM."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._settings = settings
+        self._load = LoadLogger()
+        self._process = EngineProcess(settings, self._load)
+        self._engine: AsyncLLM | None = None
+        self._subscription: Subscription | None = None
+        self._runs: set[str] = set()
+
+    async def start(self) -> EngineFacts:
+        """Load the model, and run what vLLM compiles at its first use."""
+        try:
+            self._engine = await self._process.start()
+        # vLLM explains itself in its own log, above; what it raises is one of these.
+        except (RuntimeError, ValueError, OSError) as error:
+            reason = str(error).partition("\n")[0]
+            raise EngineBroken(f"vLLM cannot start: {reason}") from error
+        if self._settings.is_embedding:
+            await self.embed("warm-up", [1])
+        else:
+            self._subscription = Subscription(*self._process.event_endpoints)
+            await self._warm_up()
+        return self._facts(self._engine)
+
+    async def stop(self) -> None:
+        """End all runs first: vLLM leaves their readers waiting for ever."""
+        engine, self._engine = self._engine, None
+        if engine is not None and not engine.errored:
+            await engine.abort(list(self._runs))
+        if self._subscription is not None:
+            self._subscription.close()
+            self._subscription = None
+        await self._process.stop(engine)
+
+    async def generate(self, run: Run) -> AsyncGenerator[Output, None]:
+        """Generate one choice; closing the iterator ends the run."""
+        first = _First()
+        with self._renamed_errors(run.run_id):
+            outputs = self._running().generate(
+                tokens_input(list(run.tokens), cache_salt=run.cache_salt or None),
+                sampling_params(run),
+                run.run_id,
+                priority=run.priority,
+            )
+            async with aclosing(outputs):
+                async for output in outputs:
+                    yield self._read(run, output, first)
+
+    async def abort(self, run_ids: Sequence[str]) -> None:
+        """End runs, and wait for the step after which vLLM computes for them no more."""
+        engine = self._running()
+        await engine.abort(list(run_ids))
+        if self._load.is_busy and not engine.errored:
+            try:
+                await asyncio.wait_for(self._load.next_step(), LONGEST_STEP_S)
+            except TimeoutError:
+                return  # the engine hangs; what watches its steps says so
+
+    async def embed(self, run_id: str, tokens: Sequence[int]) -> Sequence[float]:
+        """Embed one input."""
+        with self._renamed_errors(run_id):
+            outputs = self._running().encode(
+                tokens_input(list(tokens)), PoolingParams(task="embed"), run_id
+            )
+            async with aclosing(outputs):
+                async for output in outputs:
+                    values: list[float] = output.outputs.data.tolist()
+                    return values
+        raise EngineBroken("vLLM ended the run without an embedding")
+
+    async def kv_events(self) -> AsyncIterator[Sequence[KvEvent]]:
+        """vLLM's KV events; an engine that embeds has none."""
+        if self._subscription is None:
+            await asyncio.Event().wait()
+            return
+        async for batch in self._subscription.batches():
+            yield batch
+
+    def load(self) -> EngineLoad:
+        """The load after the last step."""
+        if self._engine is None:
+            return self._load.load
+        return replace(self._load.load, queued_prefill_tokens=self._engine.get_num_queued_tokens())
+
+    async def died(self) -> str:
+        """Return when vLLM's own output task ends: it does when the engine's process dies."""
+        task = self._running().output_handler
+        assert task is not None  # the warm-up has started it
+        await asyncio.wait({task})
+        return "the vLLM engine process died"
+
+    def _running(self) -> AsyncLLM:
+        if self._engine is None:
+            raise EngineBroken("the engine is not running")
+        return self._engine
+
+    @contextmanager
+    def _renamed_errors(self, run_id: str) -> Iterator[None]:
+        """The boundary: vLLM's exceptions end here."""
+        self._runs.add(run_id)
+        try:
+            yield
+        except VLLMClientError as error:
+            parameter = getattr(error, "parameter", None)
+            raise EngineRefused(str(error.args[0]), parameter or "") from error
+        except GracefulHTTPError as error:
+            raise EngineFull("vLLM's queue is full") from error
+        except EngineDeadError as error:
+            raise EngineBroken("the vLLM engine process died") from error
+        except EngineGenerateError as error:
+            raise EngineBroken("vLLM failed a run") from error
+        finally:
+            self._runs.discard(run_id)
+
+    def _read(self, run: Run, output: RequestOutput, first: _First) -> Output:
+        (choice,) = output.outputs
+        token_ids = list(choice.token_ids)
+        return Output(
+            token_ids,
+            self._read_first(run, output, first) if token_ids else None,
+            read_end(choice),
+            read_logprobs(token_ids, choice.logprobs, run.sampling.logprobs),
+        )
+
+    def _read_first(self, run: Run, output: RequestOutput, first: _First) -> FirstToken | None:
+        metrics = output.metrics
+        if not first.is_due or metrics is None:
+            return None
+        first.is_due = False
+        return FirstToken(
+            cached_tokens=output.num_cached_tokens or 0,
+            scheduled_s=metrics.scheduled_ts,
+            first_token_s=metrics.first_token_ts,
+            decoding_requests=self._load.load.running - 1 if self._load.load.running else 0,
+            prompt_logprobs=read_logprobs(
+                run.tokens, output.prompt_logprobs, run.sampling.prompt_logprobs
+            ),
+        )
+
+    def _facts(self, engine: AsyncLLM) -> EngineFacts:
+        config = engine.vllm_config
+        cache = config.cache_config
+        # One of vLLM's blocks is its null block, which holds nothing.
+        blocks = (cache.num_gpu_blocks or 1) - 1
+        return EngineFacts(
+            engine=f"vllm {vllm.__version__}",
+            block_size=cache.block_size,
+            capacity_blocks=blocks if cache.enable_prefix_caching else 0,
+            max_running=config.scheduler_config.max_num_seqs,
+            step_budget_tokens=config.scheduler_config.max_num_batched_tokens,
+            max_model_tokens=config.model_config.max_model_len,
+            vocabulary_size=config.model_config.get_vocab_size(),
+        )
+
+    async def _warm_up(self) -> None:
+        """The first log-probabilities compile for seconds, in the middle of a step."""
+        sampling = Sampling(temperature=0.0, logprobs=1, ignore_eos=True)
+        run = Run(
+            run_id="warm-up",
+            tokens=[1],
+            generated=0,
+            choice=0,
+            max_tokens=2,
+            min_tokens=0,
+            sampling=sampling,
+        )
+        async for _ in self.generate(run):
+            pass

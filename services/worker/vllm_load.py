@@ -1,0 +1,70 @@
+"""vLLM's load, from the statistics that it reports after each step."""
+
+import asyncio
+import time
+from dataclasses import replace
+from typing import Any
+
+from vllm.v1.metrics.loggers import StatLoggerBase
+from vllm.v1.metrics.stats import IterationStats, SchedulerStats
+
+from services.worker.engine import EngineLoad
+
+
+class LoadLogger(StatLoggerBase):
+    """Keeps the last state and the totals. vLLM calls it on the event loop, step by step."""
+
+    def __init__(self) -> None:
+        self.load = EngineLoad()
+        self._last_s = 0.0
+        self._stepped = asyncio.Event()
+
+    def __call__(self, vllm_config: Any, engine_index: int = 0) -> "LoadLogger":
+        """vLLM asks for a factory, and for one logger of one engine."""
+        return self
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether another step is to come."""
+        return self.load.running + self.load.waiting > 0
+
+    async def next_step(self) -> None:
+        """Return after the next step's statistics."""
+        self._stepped.clear()
+        await self._stepped.wait()
+
+    def record(
+        self,
+        scheduler_stats: SchedulerStats | None,
+        iteration_stats: IterationStats | None,
+        mm_cache_stats: Any = None,
+        engine_idx: int = 0,
+    ) -> None:
+        """Note a step."""
+        if iteration_stats is not None:
+            total = self.load.generated_tokens + iteration_stats.num_generation_tokens
+            self.load = replace(self.load, generated_tokens=total)
+        if scheduler_stats is not None:
+            self._note_state(scheduler_stats, time.monotonic())
+            self._stepped.set()
+
+    def log_engine_initialized(self) -> None:
+        """Nothing to log: the worker says itself when it is ready."""
+
+    def _note_state(self, stats: SchedulerStats, now_s: float) -> None:
+        # vLLM does not time its steps. Between two reports of a busy engine lies one step;
+        # after an idle time the step's begin is not known, so that it is not counted.
+        was_busy = self.is_busy
+        prefix = stats.prefix_cache_stats
+        load = self.load
+        self.load = replace(
+            load,
+            running=stats.num_running_reqs,
+            waiting=stats.num_waiting_reqs + stats.num_skipped_waiting_reqs,
+            kv_usage=stats.kv_cache_usage,
+            steps=load.steps + was_busy,
+            step_time_s=load.step_time_s + (now_s - self._last_s if was_busy else 0.0),
+            prefix_queried_tokens=load.prefix_queried_tokens + prefix.queries,
+            prefix_hit_tokens=load.prefix_hit_tokens + prefix.hits,
+        )
+        self._last_s = now_s

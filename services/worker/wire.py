@@ -1,0 +1,192 @@
+"""Messages to values and back: the one place that knows both."""
+
+import time
+from array import array
+from collections.abc import Sequence
+
+import grpc
+
+from headway.worker.v1 import worker_pb2 as pb
+from services.blocks import TOKEN_BYTES
+from services.worker.choice import Finish, FinishReason
+from services.worker.engine import (
+    Constraint,
+    ConstraintKind,
+    Sampling,
+    TokenLogprob,
+    TokenLogprobs,
+)
+from services.worker.identity import Identity
+from services.worker.requests import Failure, FailureKind, Request
+from services.worker.stages import FirstTokenTimes, stages
+from services.worker.text import Stop, TokenBytes
+from services.worker.worker import Delta, Started
+
+STATUS = {
+    FailureKind.INVALID: grpc.StatusCode.INVALID_ARGUMENT,
+    FailureKind.NOT_SERVED: grpc.StatusCode.NOT_FOUND,
+    FailureKind.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
+    FailureKind.ENGINE: grpc.StatusCode.UNAVAILABLE,
+    FailureKind.DUPLICATE: grpc.StatusCode.ALREADY_EXISTS,
+}
+_FAILURES = {
+    FailureKind.INVALID: pb.FAILURE_REASON_INVALID,
+    FailureKind.NOT_SERVED: pb.FAILURE_REASON_NOT_SERVED,
+    FailureKind.UNAVAILABLE: pb.FAILURE_REASON_UNAVAILABLE,
+    FailureKind.ENGINE: pb.FAILURE_REASON_ENGINE,
+    FailureKind.DUPLICATE: pb.FAILURE_REASON_DUPLICATE,
+}
+_FINISHES = {
+    FinishReason.STOP: pb.FINISH_REASON_STOP,
+    FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
+    FinishReason.ABORTED: pb.FINISH_REASON_ABORTED,
+}
+
+
+class Malformed(Exception):
+    """A message that cannot be read; `failure` says why."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+def read_request(message: pb.GenerateRequest) -> Request:
+    """Read a request. Raises Malformed."""
+    asked = message.sampling
+    stop = Stop(tuple(asked.stop), asked.include_stop, asked.min_tokens)
+    return Request(
+        request_id=message.request_id,
+        model=message.model,
+        adapter=message.adapter,
+        prompt=list(message.prompt_token_ids) or read_ids(message.prompt, "prompt"),
+        generated=read_ids(message.generated, "generated"),
+        sampling=_sampling(asked),
+        max_tokens=asked.max_tokens if asked.HasField("max_tokens") else None,
+        min_tokens=asked.min_tokens,
+        choices=asked.choices or 1,
+        stop=stop,
+        keep_special_tokens=asked.keep_special_tokens,
+        cache_salt=message.cache_salt,
+        priority=message.priority,
+        traceparent=message.traceparent,
+    )
+
+
+def read_input(message: pb.EmbedRequest) -> list[int]:
+    """Read the tokens of an input to embed. Raises Malformed."""
+    return list(message.token_ids) or read_ids(message.tokens, "input")
+
+
+def read_ids(ids: bytes, parameter: str) -> list[int]:
+    """Token ids from their wire form. Raises Malformed."""
+    if len(ids) % TOKEN_BYTES:
+        text = f"{parameter} holds {len(ids)} bytes, which is no multiple of {TOKEN_BYTES}"
+        raise Malformed(Failure(FailureKind.INVALID, text, parameter))
+    return array("I", ids).tolist()
+
+
+def _sampling(asked: pb.Sampling) -> Sampling:
+    given = {each.name: value for each, value in asked.ListFields() if each.name in _OPTIONAL}
+    return Sampling(
+        **given,
+        stop_token_ids=tuple(asked.stop_token_ids),
+        ignore_eos=asked.ignore_eos,
+        logit_bias=dict(asked.logit_bias),
+        constraint=_constraint(asked) if asked.HasField("constraint") else None,
+    )
+
+
+_OPTIONAL = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "seed",
+    "logprobs",
+    "prompt_logprobs",
+)
+
+
+def _constraint(asked: pb.Sampling) -> Constraint:
+    form = asked.constraint.WhichOneof("form")
+    if form is None:
+        raise Malformed(Failure(FailureKind.INVALID, "the constraint has no form", "constraint"))
+    kind = ConstraintKind[form.upper()]
+    if kind is ConstraintKind.TEXTS:
+        return Constraint(kind, tuple(asked.constraint.texts.texts))
+    if kind is ConstraintKind.ANY_JSON_OBJECT:
+        return Constraint(kind, ())
+    return Constraint(kind, (getattr(asked.constraint, form),))
+
+
+class DeltaWriter:
+    """Writes deltas into messages that others made, without a copy."""
+
+    def __init__(self, token_bytes: TokenBytes, identity: Identity) -> None:
+        self._token_bytes = token_bytes
+        self._identity = identity
+
+    def write(self, delta: Delta, request: int, to: pb.Delta) -> None:
+        """Write a delta; its time of departure is not known yet."""
+        piece = delta.piece
+        to.request = request
+        to.choice = delta.choice
+        to.text = piece.text
+        to.token_ids.extend(piece.token_ids)
+        if piece.logprobs:
+            to.logprobs.extend(map(self._logprobs, piece.logprobs))
+        if delta.started is not None:
+            self._write_started(delta.started, to.started)
+        if piece.finish is not None:
+            _write_finish(piece.finish, to.finish)
+
+    def _write_started(self, started: Started, to: pb.Started) -> None:
+        to.cached_tokens = started.cached_tokens
+        to.epoch = self._identity.epoch
+        to.prompt_logprobs.extend(map(self._logprobs, started.prompt_logprobs))
+
+    def _logprobs(self, each: TokenLogprobs) -> pb.TokenLogprobs:
+        return pb.TokenLogprobs(
+            token=self._logprob(each.token), top=[self._logprob(other) for other in each.top]
+        )
+
+    def _logprob(self, each: TokenLogprob) -> pb.TokenLogprob:
+        return pb.TokenLogprob(
+            token_id=each.token_id,
+            logprob=each.logprob,
+            text=self._token_bytes.of(each.token_id),
+        )
+
+
+def write_departure(times: FirstTokenTimes, to: pb.Started) -> None:
+    """Write where the time went, as the message leaves."""
+    parts = stages(times, time.monotonic())
+    to.timings.worker_ingress_us = parts.worker_ingress_us
+    to.timings.engine_queue_us = parts.engine_queue_us
+    to.timings.prefill_us = parts.prefill_us
+    to.timings.worker_egress_us = parts.worker_egress_us
+
+
+def _write_finish(finish: Finish, to: pb.Finish) -> None:
+    to.reason = _FINISHES[finish.reason]
+    to.completion_tokens = finish.completion_tokens
+    if finish.stop_text:
+        to.stop_text = finish.stop_text
+    if finish.stop_token_id is not None:
+        to.stop_token_id = finish.stop_token_id
+
+
+def write_failure(failure: Failure, to: pb.Failed) -> None:
+    """Write why a request failed."""
+    to.reason = _FAILURES[failure.kind]
+    to.message = failure.message
+    to.parameter = failure.parameter
+
+
+def failure_parameter(failure: Failure) -> Sequence[tuple[str, str]]:
+    """The trailing metadata of a failed call: which parameter is at fault."""
+    return (("headway-parameter", failure.parameter),) if failure.parameter else ()
