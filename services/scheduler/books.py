@@ -1,0 +1,152 @@
+"""What was placed and is not yet reported finished. Pure.
+
+A placement counts at once, so a burst does not stampede. What a worker reports is added where
+it exceeds the books: work that came to it by another way. It never replaces them, because a
+report may be older than the last placements.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.scheduler.facts import Key, Report
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Placement:
+    """One placement. Only `Books` writes here."""
+
+    key: Key
+    worker_id: str
+    epoch: int
+    uncached_tokens: int
+    decode_tokens: int
+    expected_blocks: tuple[int, ...] = ()
+    lease_end_s: float | None = None
+    decision_number: int = 0
+    prefilled: bool = False
+    slot: int | None = None
+    """Where it counts. None while its worker is out of the fleet."""
+
+
+class Books:
+    """Placements, and their sums for each worker in columns by slot."""
+
+    def __init__(self, slots: int) -> None:
+        self.placed = np.zeros(slots, np.int64)
+        self.waiting = np.zeros(slots, np.int64)
+        """Placed requests that are not prefilled."""
+        self.queued_tokens = np.zeros(slots, np.int64)
+        """Prompt tokens of those, less what the worker caches."""
+        self.decode_tokens = np.zeros(slots, np.int64)
+        """Tokens that placed requests may still generate, at most."""
+        self.foreign_requests = np.zeros(slots, np.int64)
+        self.foreign_tokens = np.zeros(slots, np.int64)
+        self._excess = np.zeros((slots, 2), np.int64)
+        self._by_owner: dict[int, dict[str, Placement]] = {}
+        self._by_worker: dict[str, set[Placement]] = {}
+        self._by_report: dict[tuple[str, str], Placement] = {}  # what a worker's report names
+        self._leased: set[Placement] = set()
+
+    def __len__(self) -> int:
+        return sum(len(held) for held in self._by_owner.values())
+
+    def __contains__(self, key: Key) -> bool:
+        return key.request_id in self._by_owner.get(key.owner, ())
+
+    def join(self, slot: int, worker_id: str, epoch: int) -> None:
+        """A worker joins: what the same epoch held before its stream broke counts again."""
+        for placement in self._by_worker.get(worker_id, ()):
+            if placement.epoch == epoch:
+                self._count(placement, slot)
+
+    def leave(self, slot: int, worker_id: str) -> None:
+        """A worker is gone: what it held counts nowhere, until it ends or the worker is back."""
+        for placement in self._by_worker.get(worker_id, ()):
+            if placement.slot == slot:
+                self._discount(placement)
+        self.foreign_requests[slot] = self.foreign_tokens[slot] = 0
+        self._excess[slot] = 0
+
+    def place(self, placement: Placement, slot: int) -> None:
+        """Count a placement. The caller has seen that its key holds none."""
+        owner, request_id = placement.key
+        self._by_owner.setdefault(owner, {})[request_id] = placement
+        self._by_worker.setdefault(placement.worker_id, set()).add(placement)
+        self._by_report[placement.worker_id, request_id] = placement
+        if placement.lease_end_s is not None:
+            self._leased.add(placement)
+        self._count(placement, slot)
+
+    def prefilled(self, worker_id: str, request_id: str) -> None:
+        """The worker has computed the request's prompt. Unknown ids are of other callers."""
+        placement = self._by_report.get((worker_id, request_id))
+        if placement is None or placement.prefilled or placement.slot is None:
+            return
+        self.waiting[placement.slot] -= 1
+        self.queued_tokens[placement.slot] -= placement.uncached_tokens
+        placement.prefilled = True
+
+    def finish(self, key: Key) -> Placement | None:
+        """Forget a placement. None when there is none of this key."""
+        held = self._by_owner.get(key.owner, {})
+        placement = held.pop(key.request_id, None)
+        if placement is None:
+            return None
+        if not held:
+            del self._by_owner[key.owner]
+        self._forget_at_worker(placement)
+        self._leased.discard(placement)
+        return placement
+
+    def correct(self, slot: int, report: Report) -> None:
+        """Count what the worker has beyond the books."""
+        requests = report.running_requests + report.waiting_requests - int(self.placed[slot])
+        tokens = report.queued_prefill_tokens - int(self.queued_tokens[slot])
+        excess = np.maximum((requests, tokens), 0)
+        # A request that ended between the report and now looks foreign once. What comes from
+        # elsewhere is there in two reports.
+        self.foreign_requests[slot], self.foreign_tokens[slot] = np.minimum(
+            excess, self._excess[slot]
+        )
+        self._excess[slot] = excess
+
+    def held_by(self, owner: int) -> list[Key]:
+        """The placements of one owner."""
+        return [Key(owner, request_id) for request_id in self._by_owner.get(owner, {})]
+
+    def over_lease(self, now_s: float) -> list[Key]:
+        """Placements whose lease has ended."""
+        return [
+            placement.key
+            for placement in self._leased
+            if placement.lease_end_s is not None and placement.lease_end_s <= now_s
+        ]
+
+    def _forget_at_worker(self, placement: Placement) -> None:
+        if placement.slot is not None:
+            self._discount(placement)
+        there = self._by_worker[placement.worker_id]
+        there.discard(placement)
+        if not there:
+            del self._by_worker[placement.worker_id]
+        name = (placement.worker_id, placement.key.request_id)
+        # Another owner may have used the same id since.
+        if self._by_report.get(name) is placement:
+            del self._by_report[name]
+
+    def _count(self, placement: Placement, slot: int) -> None:
+        placement.slot = slot
+        self._add(placement, slot, 1)
+
+    def _discount(self, placement: Placement) -> None:
+        assert placement.slot is not None
+        self._add(placement, placement.slot, -1)
+        placement.slot = None
+
+    def _add(self, placement: Placement, slot: int, sign: int) -> None:
+        self.placed[slot] += sign
+        self.decode_tokens[slot] += sign * placement.decode_tokens
+        if not placement.prefilled:
+            self.waiting[slot] += sign
+            self.queued_tokens[slot] += sign * placement.uncached_tokens

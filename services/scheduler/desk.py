@@ -1,0 +1,202 @@
+"""Between the core and the streams: carries every answer to whoever asked.
+
+All calls run to their end on one event loop, so the core needs no lock.
+"""
+
+import asyncio
+import time
+from itertools import count
+
+from opentelemetry.trace import SpanKind
+
+from headway.scheduler.v1 import scheduler_pb2 as pb
+from observability.telemetry import Telemetry, WallClock
+from services.scheduler import wire
+from services.scheduler.facts import BY_HAND, Key, Request
+from services.scheduler.metrics import OUTCOMES, Metrics
+from services.scheduler.outbox import Ending, Outbox
+from services.scheduler.outcomes import Finished, Outcome, Placed, Settled, Waiting
+from services.scheduler.scheduler import Scheduler
+
+Batches = Outbox[pb.PlaceBatchesResponse]
+
+
+class Desk:
+    """Takes requests in and gives answers out."""
+
+    def __init__(
+        self, core: Scheduler, metrics: Metrics, telemetry: Telemetry, lease_ms: int
+    ) -> None:
+        self.core = core
+        self.changed = asyncio.Event()
+        """Set, and replaced, when the fleet changes."""
+        self._metrics = metrics
+        self._telemetry = telemetry
+        self._lease_ms = lease_ms
+        self._wall = WallClock()
+        self._owners = count(BY_HAND + 1)
+        self._outboxes: dict[int, Batches] = {}
+        self._by_hand: dict[str, asyncio.Future[tuple[Settled, int]]] = {}
+        self._version = core.fleet.version
+
+    def open(self) -> tuple[int, Batches]:
+        """A stream of batches begins: its owner number, and where its answers go."""
+        owner = next(self._owners)
+        self._outboxes[owner] = Outbox()
+        return owner, self._outboxes[owner]
+
+    def release(self, owner: int) -> None:
+        """A stream of batches is over, with all that came by it."""
+        del self._outboxes[owner]
+        now_s = time.monotonic()
+        self.core.release(owner, now_s)
+        self.settle(now_s)
+
+    def batch(self, owner: int, message: pb.PlaceBatchesRequest) -> pb.PlaceBatchesResponse:
+        """Take a batch, and acknowledge it with the results known so far."""
+        for report in message.finished:
+            self._finish(owner, report)
+        response = pb.PlaceBatchesResponse(batch=message.batch)
+        for item in message.items:
+            result = self._result(owner, item)
+            if result is not None:
+                response.results.append(result)
+        for request_id in message.withdrawn:
+            self._withdraw(Key(owner, request_id))
+        return response
+
+    async def place_by_hand(self, message: pb.PlaceRequest) -> pb.PlaceResponse | wire.Refusal:
+        """Place one request, and wait for the answer. Raises wire.Malformed."""
+        hashes = tuple(message.block_hashes)
+        now_s = time.monotonic()
+        request = wire.read_request(message, hashes, BY_HAND, now_s, self._lease_ms / 1000)
+        outcome, place_us = self._place(request, now_s)
+        if isinstance(outcome, Waiting):
+            outcome, place_us = await self._answer_by_hand(request.key, now_s)
+        if isinstance(outcome, Placed):
+            return wire.write_placed(outcome, place_us, self._lease_ms)
+        return wire.refusal(outcome)
+
+    def finish_by_hand(self, report: pb.FinishRequest) -> bool:
+        """Give back a placement made by hand. False when there is none."""
+        return self._finish(BY_HAND, report) is not None
+
+    def settle(self, since_s: float) -> None:
+        """Send what the core has answered, and tell who watches of a changed fleet."""
+        answers = self.core.take_answers()
+        now_s = time.monotonic()
+        place_s = (now_s - since_s) / max(1, len(answers))
+        late: dict[int, list[pb.PlaceResult]] = {}
+        for request, outcome in ((answer.request, answer.outcome) for answer in answers):
+            self._note(request, outcome, place_s, now_s)
+            place_us = round(place_s * 1e6)
+            if request.key.owner == BY_HAND:
+                self._by_hand[request.key.request_id].set_result((outcome, place_us))
+            else:
+                result = self._write(request.key.request_id, outcome, place_us)
+                late.setdefault(request.key.owner, []).append(result)
+        for owner, results in late.items():
+            self._outboxes[owner].put(pb.PlaceBatchesResponse(results=results))
+        self._tell_watchers()
+
+    def tick(self) -> None:
+        """Show the figures."""
+        self._metrics.observe(self.core)
+
+    def close(self, ending: Ending) -> None:
+        """End all streams of batches."""
+        for outbox in self._outboxes.values():
+            outbox.close(ending)
+
+    def _result(self, owner: int, item: pb.PlaceItem) -> pb.PlaceResult | None:
+        now_s = time.monotonic()
+        request_id = item.request.request_id
+        try:
+            hashes = wire.read_hashes(item.block_hashes)
+            request = wire.read_request(item.request, hashes, owner, now_s)
+        except wire.Malformed as error:
+            return wire.write_invalid(request_id, error)
+        outcome, place_us = self._place(request, now_s)
+        if isinstance(outcome, Waiting):
+            return None
+        return self._write(request_id, outcome, place_us)
+
+    def _place(self, request: Request, now_s: float) -> tuple[Outcome, int]:
+        outcome = self.core.place(request, now_s)
+        placed_s = time.monotonic()
+        if not isinstance(outcome, Waiting):
+            self._note(request, outcome, placed_s - now_s, placed_s)
+        return outcome, round((placed_s - now_s) * 1e6)
+
+    async def _answer_by_hand(self, key: Key, since_s: float) -> tuple[Settled, int]:
+        answer = asyncio.get_running_loop().create_future()
+        self._by_hand[key.request_id] = answer
+        self.settle(since_s)
+        try:
+            settled: tuple[Settled, int] = await answer
+        except asyncio.CancelledError:
+            self._withdraw(key)
+            raise
+        finally:
+            del self._by_hand[key.request_id]
+        return settled
+
+    def _finish(self, owner: int, report: pb.FinishRequest) -> Finished | None:
+        has_token = report.HasField("actual_ttft_ms")
+        actual_s = report.actual_ttft_ms / 1000 if has_token else None
+        now_s = time.monotonic()
+        finished = self.core.finish(Key(owner, report.request_id), now_s, actual_s)
+        if finished is not None and finished.error_s is not None:
+            self._metrics.predicted(finished.error_s)
+        self.settle(now_s)
+        return finished
+
+    def _withdraw(self, key: Key) -> None:
+        now_s = time.monotonic()
+        self.core.finish(key, now_s)
+        self.settle(now_s)
+
+    def _write(self, request_id: str, outcome: Settled, place_us: int) -> pb.PlaceResult:
+        if isinstance(outcome, Placed):
+            placed = wire.write_placed(outcome, place_us, 0)
+            return pb.PlaceResult(request_id=request_id, placed=placed)
+        turned_away = wire.write_turned_away(outcome)
+        return pb.PlaceResult(request_id=request_id, turned_away=turned_away)
+
+    def _note(self, request: Request, outcome: Settled, place_s: float, end_s: float) -> None:
+        self._metrics.answered(outcome, place_s)
+        if request.traceparent and self._telemetry.exporting:
+            self._trace(request, outcome, end_s)
+
+    def _trace(self, request: Request, outcome: Settled, end_s: float) -> None:
+        start_ns = self._wall.at(request.arrived_s)
+        attributes: dict[str, str | int] = {
+            "gen_ai.request.model": request.pool.model,
+            "headway.outcome": OUTCOMES[type(outcome)],
+        }
+        queued_s = end_s - request.arrived_s
+        if isinstance(outcome, Placed):
+            queued_s = outcome.waited_s
+            attributes["headway.worker"] = outcome.worker_id
+            attributes["headway.cached_tokens"] = outcome.cached_tokens
+        place = self._telemetry.record(
+            "scheduler.place",
+            request.traceparent,
+            start_ns,
+            self._wall.at(end_s),
+            attributes,
+            SpanKind.SERVER,
+        )
+        if place is not None:
+            end_ns = self._wall.at(request.arrived_s + queued_s)
+            self._telemetry.record("scheduler.admission_queue", place, start_ns, end_ns)
+
+    def _tell_watchers(self) -> None:
+        if self._version != self.core.fleet.version:
+            self._version = self.core.fleet.version
+            self.wake_watchers()
+
+    def wake_watchers(self) -> None:
+        """Let all who watch the fleet look again."""
+        self.changed.set()
+        self.changed = asyncio.Event()

@@ -1,0 +1,93 @@
+"""The fleet as messages, for people and for edges. No decision is made here."""
+
+from headway.scheduler.v1 import scheduler_pb2 as pb
+from services.scheduler.facts import Hello, Report
+from services.scheduler.fleet import Fleet, Member
+from services.scheduler.scheduler import Scheduler
+from services.scheduler.wire import KINDS_ON_WIRE
+
+
+def write_workers(core: Scheduler, model: str, now_s: float) -> pb.ListWorkersResponse:
+    """Every worker as the scheduler sees it; those of `model` unless that is empty."""
+    members = [
+        member for member in core.fleet.members() if not model or model in member.hello.models
+    ]
+    return pb.ListWorkersResponse(
+        workers=[_write_status(core, member, now_s) for member in members],
+        queued_requests=len(core.queue),
+        policy=core.policy.name,
+    )
+
+
+def write_fleet(fleet: Fleet) -> pb.WatchFleetResponse:
+    """The whole fleet, as much as an edge needs."""
+    return pb.WatchFleetResponse(workers=[_write_worker(member) for member in fleet.members()])
+
+
+def _write_worker(member: Member) -> pb.FleetWorker:
+    hello = member.hello
+    return pb.FleetWorker(
+        worker_id=hello.worker_id,
+        address=hello.address,
+        kind=KINDS_ON_WIRE[hello.kind],
+        models=hello.models,
+        adapters=hello.adapters,
+        max_model_tokens=hello.max_model_tokens,
+        draining=member.draining,
+    )
+
+
+def _write_status(core: Scheduler, member: Member, now_s: float) -> pb.WorkerStatus:
+    return pb.WorkerStatus(
+        hello=_write_hello(member.hello),
+        report=None if member.report is None else _write_report(member.report),
+        draining=member.draining,
+        placed_requests=int(core.books.placed[member.slot]),
+        queued_prefill_tokens=int(core.books.queued_tokens[member.slot]),
+        cached_blocks=core.index.blocks_of(member.slot),
+        silent_ms=round((now_s - member.heard_s) * 1000),
+    )
+
+
+def _write_hello(hello: Hello) -> pb.Hello:
+    return pb.Hello(
+        worker_id=hello.worker_id,
+        address=hello.address,
+        epoch=hello.epoch,
+        kind=KINDS_ON_WIRE[hello.kind],
+        models=hello.models,
+        adapters=hello.adapters,
+        block_size=hello.block_size,
+        capacity_blocks=hello.capacity_blocks,
+        max_running=hello.max_running,
+        step_budget_tokens=hello.step_budget_tokens,
+        max_model_tokens=hello.max_model_tokens,
+        engine=hello.engine,
+    )
+
+
+def _write_report(report: Report) -> pb.Report:
+    prefills = [
+        pb.PrefillTiming(
+            request_id=timing.request_id,
+            computed_tokens=timing.computed_tokens,
+            cached_tokens=timing.cached_tokens,
+            queue_us=timing.queue_us,
+            prefill_us=timing.prefill_us,
+            decoding_requests=timing.decoding_requests,
+        )
+        for timing in report.prefills
+    ]
+    return pb.Report(
+        running_requests=report.running_requests,
+        waiting_requests=report.waiting_requests,
+        queued_prefill_tokens=report.queued_prefill_tokens,
+        kv_usage=report.kv_usage,
+        prefills=prefills,
+        steps=report.steps,
+        step_time_us=report.step_time_us,
+        generated_tokens=report.generated_tokens,
+        prefix_queried_tokens=report.prefix_queried_tokens,
+        prefix_hit_tokens=report.prefix_hit_tokens,
+        draining=report.draining,
+    )

@@ -1,0 +1,221 @@
+"""Messages to values and back. No decision is made here."""
+
+import struct
+from dataclasses import dataclass
+from typing import assert_never
+
+import grpc
+
+from headway.scheduler.v1 import scheduler_pb2 as pb
+from services.blocks import HASH_BYTES
+from services.scheduler.facts import (
+    Hello,
+    Key,
+    Kind,
+    KvChange,
+    Pool,
+    PrefillTiming,
+    Report,
+    Request,
+)
+from services.scheduler.outcomes import (
+    AlreadyWaiting,
+    DeadlinePassed,
+    FleetEmpty,
+    Placed,
+    QueueFull,
+    TooLarge,
+    TurnedAway,
+    UnknownModel,
+)
+
+KINDS = {pb.WORKER_KIND_GENERATE: Kind.GENERATE, pb.WORKER_KIND_EMBED: Kind.EMBED}
+KINDS_ON_WIRE = {kind: number for number, kind in KINDS.items()}
+
+
+class Malformed(ValueError):
+    """A message breaks its contract. The text is one line for its sender."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A request turned away, as the wire says it."""
+
+    reason: pb.TurnedAwayReason.ValueType
+    status: grpc.StatusCode
+    message: str
+    retry_after_s: float | None = None
+
+
+def refusal(outcome: TurnedAway) -> Refusal:
+    """The one place that maps outcomes to reasons and statuses."""
+    match outcome:
+        case AlreadyWaiting(request_id):
+            message = f"request {request_id!r} waits already"
+            return Refusal(pb.TURNED_AWAY_REASON_INVALID, grpc.StatusCode.ALREADY_EXISTS, message)
+        case UnknownModel(asked, known):
+            message = f"no worker has served {asked}; known models are {', '.join(known)}"
+            return Refusal(pb.TURNED_AWAY_REASON_UNKNOWN_MODEL, grpc.StatusCode.NOT_FOUND, message)
+        case FleetEmpty(asked, retry_s):
+            message = f"no worker is free to take requests for {asked}"
+            status = grpc.StatusCode.UNAVAILABLE
+            return Refusal(pb.TURNED_AWAY_REASON_FLEET_EMPTY, status, message, retry_s)
+        case TooLarge(tokens, limit):
+            message = f"{tokens} tokens are more than any worker can hold, which is {limit}"
+            status = grpc.StatusCode.INVALID_ARGUMENT
+            return Refusal(pb.TURNED_AWAY_REASON_TOO_LARGE, status, message)
+        case QueueFull(limit, retry_s):
+            message = f"{limit} requests wait already"
+            status = grpc.StatusCode.RESOURCE_EXHAUSTED
+            return Refusal(pb.TURNED_AWAY_REASON_QUEUE_FULL, status, message, retry_s)
+        case DeadlinePassed(waited_s):
+            message = f"the deadline passed after {waited_s * 1000:.0f} ms in the queue"
+            status = grpc.StatusCode.DEADLINE_EXCEEDED
+            return Refusal(pb.TURNED_AWAY_REASON_DEADLINE, status, message)
+        case unreachable:
+            assert_never(unreachable)
+
+
+def read_request(
+    message: pb.PlaceRequest,
+    block_hashes: tuple[int, ...],
+    owner: int,
+    now_s: float,
+    lease_s: float | None = None,
+) -> Request:
+    """A request that arrived now. Raises Malformed."""
+    if not message.request_id:
+        raise Malformed("request_id must not be empty")
+    if not message.prompt_tokens:
+        raise Malformed("prompt_tokens must be at least 1")
+    if block_hashes and not message.block_size:
+        raise Malformed("block_size must be at least 1 where there are block hashes")
+    if len(block_hashes) * message.block_size > message.prompt_tokens:
+        raise Malformed("block_hashes must not be more than the prompt's full blocks")
+    kind = Kind.GENERATE if message.max_tokens else Kind.EMBED
+    deadline_s = now_s + message.deadline_ms / 1000 if message.HasField("deadline_ms") else None
+    return Request(
+        key=Key(owner, message.request_id),
+        pool=Pool(message.model, message.adapter, kind),
+        prompt_tokens=message.prompt_tokens,
+        max_tokens=message.max_tokens,
+        block_hashes=block_hashes,
+        block_size=message.block_size or 1,
+        tenant=message.tenant,
+        priority=message.priority,
+        excluded_workers=frozenset(message.excluded_workers),
+        arrived_s=now_s,
+        deadline_s=deadline_s,
+        lease_s=lease_s,
+        traceparent=message.traceparent,
+    )
+
+
+def read_hashes(packed: bytes) -> tuple[int, ...]:
+    """Block hashes from eight bytes each. Raises Malformed."""
+    count, rest = divmod(len(packed), HASH_BYTES)
+    if rest:
+        raise Malformed(f"block hashes must be {HASH_BYTES} bytes each, got {len(packed)} bytes")
+    return struct.unpack(f"<{count}Q", packed)
+
+
+def write_placed(placed: Placed, place_us: int, lease_ms: int) -> pb.PlaceResponse:
+    """Where a request goes."""
+    decision = placed.decision
+    predicted_s = decision.predicted_ttft_s
+    return pb.PlaceResponse(
+        worker_id=placed.worker_id,
+        address=placed.address,
+        epoch=placed.epoch,
+        cached_tokens=placed.cached_tokens,
+        timings=pb.PlaceTimings(admission_queue_us=round(placed.waited_s * 1e6), place_us=place_us),
+        decision=pb.Decision(
+            policy=decision.policy,
+            candidates=decision.candidates,
+            predicted_ttft_ms=None if predicted_s is None else predicted_s * 1000,
+            queued_prefill_tokens=decision.queued_prefill_tokens,
+        ),
+        lease_ms=lease_ms,
+    )
+
+
+def write_turned_away(outcome: TurnedAway) -> pb.TurnedAway:
+    """Why a request was not placed."""
+    why = refusal(outcome)
+    retry_s = why.retry_after_s
+    return pb.TurnedAway(
+        reason=why.reason,
+        message=why.message,
+        retry_after_ms=None if retry_s is None else round(retry_s * 1000),
+    )
+
+
+def write_invalid(request_id: str, error: Malformed) -> pb.PlaceResult:
+    """One request of a batch breaks its contract; the others are none the worse."""
+    reason = pb.TURNED_AWAY_REASON_INVALID
+    turned_away = pb.TurnedAway(reason=reason, message=str(error))
+    return pb.PlaceResult(request_id=request_id, turned_away=turned_away)
+
+
+def read_hello(message: pb.Hello) -> Hello:
+    """Who a worker is. Raises Malformed."""
+    for name in ("worker_id", "address", "models", "block_size", "max_running"):
+        if not getattr(message, name):
+            raise Malformed(f"hello must have {name}")
+    for name in ("step_budget_tokens", "max_model_tokens"):
+        if not getattr(message, name):
+            raise Malformed(f"hello must have {name}")
+    if message.kind not in KINDS:
+        raise Malformed("hello must have a kind")
+    return Hello(
+        worker_id=message.worker_id,
+        address=message.address,
+        epoch=message.epoch,
+        kind=KINDS[message.kind],
+        models=tuple(message.models),
+        adapters=tuple(message.adapters),
+        block_size=message.block_size,
+        capacity_blocks=message.capacity_blocks,
+        max_running=message.max_running,
+        step_budget_tokens=message.step_budget_tokens,
+        max_model_tokens=message.max_model_tokens,
+        engine=message.engine,
+    )
+
+
+def read_report(message: pb.Report) -> Report:
+    """How a worker fares."""
+    return Report(
+        running_requests=message.running_requests,
+        waiting_requests=message.waiting_requests,
+        queued_prefill_tokens=message.queued_prefill_tokens,
+        kv_usage=message.kv_usage,
+        prefills=tuple(_read_prefill(prefill) for prefill in message.prefills),
+        steps=message.steps,
+        step_time_us=message.step_time_us,
+        generated_tokens=message.generated_tokens,
+        prefix_queried_tokens=message.prefix_queried_tokens,
+        prefix_hit_tokens=message.prefix_hit_tokens,
+        draining=message.draining,
+    )
+
+
+def read_change(message: pb.KvChange) -> KvChange:
+    """What changed in a worker's cache. Raises Malformed."""
+    return KvChange(
+        sequence=message.sequence,
+        snapshot=message.snapshot,
+        stored=read_hashes(message.stored),
+        removed=read_hashes(message.removed),
+    )
+
+
+def _read_prefill(message: pb.PrefillTiming) -> PrefillTiming:
+    return PrefillTiming(
+        request_id=message.request_id,
+        computed_tokens=message.computed_tokens,
+        cached_tokens=message.cached_tokens,
+        queue_us=message.queue_us,
+        prefill_us=message.prefill_us,
+        decoding_requests=message.decoding_requests,
+    )

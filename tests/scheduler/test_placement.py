@@ -1,0 +1,167 @@
+"""The policies, each by its rules."""
+
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from services.scheduler.candidates import Candidates
+from services.scheduler.placement import POLICIES, Policy, delayed, least, predicted_ttft_s
+from tests.scheduler.makers import request
+
+PROMPT = 1000
+
+
+def worker(**known: Any) -> dict[str, Any]:
+    """An idle worker that caches nothing, with a millisecond a token."""
+    usual = {
+        "cached": 0,
+        "requests": 0,
+        "waiting": 0,
+        "queued": 0,
+        "reported": True,
+        "s_per_token": 0.001,
+        "step_s": 0.0,
+        "step_s_per_decode": 0.0,
+    }
+    return usual | known
+
+
+def candidates(*workers: dict[str, Any]) -> Candidates:
+    def column(name: str) -> Any:
+        return np.array([one[name] for one in workers])
+
+    count = len(workers)
+    return Candidates(
+        slots=np.arange(count),
+        rank=np.array([one.get("rank", row) for row, one in enumerate(workers)]),
+        seed=np.arange(count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15),
+        cached_tokens=column("cached"),
+        uncached_tokens=PROMPT - column("cached"),
+        requests=column("requests"),
+        waiting=column("waiting"),
+        queued_tokens=column("queued"),
+        reported=column("reported"),
+        step_budget_tokens=np.full(count, 500),
+        prefill_s_per_token=column("s_per_token"),
+        step_s=column("step_s"),
+        step_s_per_decode=column("step_s_per_decode"),
+    )
+
+
+def choose(policy: str | Policy, *workers: dict[str, Any], **said: Any) -> int:
+    chosen = POLICIES[policy](Random(0)) if isinstance(policy, str) else policy
+    known = candidates(*workers)
+    return chosen.choose(request(**said), known, predicted_ttft_s(known))
+
+
+@pytest.mark.parametrize(
+    ("workers", "row"),
+    [
+        pytest.param([worker(), worker()], 0, id="a-tie-goes-to-the-first-id"),
+        pytest.param([worker(rank=1), worker(rank=0)], 1, id="by-id-and-not-by-slot"),
+        pytest.param([worker(), worker(cached=500)], 1, id="the-longer-prefix-is-quicker"),
+        pytest.param(
+            [worker(), worker(cached=500, queued=499)], 1, id="prefix-beats-a-shorter-queue"
+        ),
+        pytest.param(
+            [worker(), worker(cached=500, queued=501)], 0, id="a-longer-queue-beats-the-prefix"
+        ),
+        pytest.param(
+            [worker(), worker(cached=500, queued=900, waiting=4)],
+            1,
+            id="under-load-computing-twice-costs-those-behind",
+        ),
+        pytest.param(
+            [worker(), worker(s_per_token=0.0005, queued=900)], 1, id="a-faster-worker-wins"
+        ),
+        pytest.param(
+            [worker(requests=9, step_s_per_decode=0.01), worker(queued=100)],
+            1,
+            id="running-decodes-cost-time",
+        ),
+        pytest.param(
+            [worker(queued=100), worker(reported=False), worker(queued=300)],
+            0,
+            id="unknown-is-not-idle",
+        ),
+        pytest.param([worker(reported=False)] * 2, 0, id="nobody-reported-and-still-placed"),
+    ],
+)
+def test_predicted(workers: list[dict[str, Any]], row: int) -> None:
+    assert choose("predicted", *workers) == row
+
+
+@pytest.mark.parametrize(
+    ("workers", "row"),
+    [
+        pytest.param([worker(requests=2), worker(requests=1)], 1, id="fewest-requests"),
+        pytest.param([worker(queued=5), worker(queued=4)], 1, id="then-fewest-queued-tokens"),
+        pytest.param([worker(rank=1), worker(rank=0)], 1, id="then-the-first-id"),
+        pytest.param([worker(), worker(cached=999, requests=1)], 0, id="whatever-is-cached"),
+    ],
+)
+def test_least_load(workers: list[dict[str, Any]], row: int) -> None:
+    assert choose("least_load", *workers) == row
+
+
+def test_prefix_hash_keeps_prompts_together_that_begin_alike() -> None:
+    beginning = tuple(range(64))
+    rows = {
+        choose("prefix_hash", *[worker()] * 9, block_hashes=(*beginning, end)) for end in range(50)
+    }
+    assert len(rows) == 1
+
+
+def test_prefix_hash_spreads_different_prompts() -> None:
+    rows = {choose("prefix_hash", *[worker()] * 9, block_hashes=(hash_,)) for hash_ in range(100)}
+    assert rows == set(range(9))
+
+
+def test_prefix_hash_passes_over_the_overloaded() -> None:
+    prompt = (7,)
+    first = choose("prefix_hash", *[worker()] * 9, block_hashes=prompt)
+    loads = [worker(requests=5 if row == first else 1) for row in range(9)]
+    assert choose("prefix_hash", *loads, block_hashes=prompt) != first
+
+
+def test_prefix_hash_moves_only_the_prompts_of_a_worker_that_left() -> None:
+    before = [choose("prefix_hash", *[worker()] * 9, block_hashes=(h,)) for h in range(200)]
+    after = [choose("prefix_hash", *[worker()] * 8, block_hashes=(h,)) for h in range(200)]
+    moved = [old for old, new in zip(before, after, strict=True) if old != new]
+    assert set(moved) == {8}
+
+
+def test_round_robin_takes_each_in_turn_by_id() -> None:
+    policy = POLICIES["round_robin"](Random(0))
+    workers = [worker(rank=2), worker(rank=0), worker(rank=1)]
+    assert [choose(policy, *workers) for _ in range(4)] == [1, 2, 0, 1]
+
+
+def test_random_is_the_same_for_the_same_seed() -> None:
+    one, other = POLICIES["random"](Random(5)), POLICIES["random"](Random(5))
+    rows = [choose(one, *[worker()] * 4) for _ in range(40)]
+    assert rows == [choose(other, *[worker()] * 4) for _ in range(40)]
+    assert set(rows) == {0, 1, 2, 3}
+
+
+def test_every_policy_goes_by_its_own_name() -> None:
+    assert [make(Random(0)).name for make in POLICIES.values()] == list(POLICIES)
+
+
+def test_predicted_ttft_is_work_ahead_and_own_and_steps() -> None:
+    known = candidates(worker(queued=700, cached=200, step_s=0.01))
+    # 1,500 tokens at a millisecond, in three steps of 500.
+    assert predicted_ttft_s(known).tolist() == pytest.approx([1.5 + 0.03])
+
+
+def test_delayed_is_the_mean_number_that_waits() -> None:
+    assert delayed(candidates(worker(waiting=1), worker(waiting=4))) == 2.5
+
+
+def test_least_goes_key_by_key() -> None:
+    rank = np.array([2, 1, 0])
+    assert least(rank) == 2
+    assert least(rank, np.array([1, 1, 2])) == 1
+    assert least(rank, np.array([1, 1, 2]), np.array([3, 4, 0])) == 0
