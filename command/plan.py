@@ -84,7 +84,11 @@ def plan(
     ]
     workers = [
         _process(
-            "worker", index, next(given), _worker(options, machine, index, model, scheduler.address)
+            "worker",
+            index,
+            next(given),
+            _worker(options, machine, index, model, scheduler.address),
+            _devices(machine, index),
         )
         for index, model in enumerate(_models(options, chat, embedding))
     ]
@@ -95,12 +99,18 @@ def plan(
     return (scheduler, *tokenizers, *workers, *edges)
 
 
-def _process(service: str, index: int, ports: Ports, settings: Mapping[str, str]) -> Process:
+def _process(
+    service: str,
+    index: int,
+    ports: Ports,
+    settings: Mapping[str, str],
+    others: Mapping[str, str] | None = None,
+) -> Process:
     address, metrics = f"{HOST}:{ports.serve}", f"{HOST}:{ports.metrics}"
     common = {"LISTEN": address, "METRICS_LISTEN": metrics, "DRAIN_S": DRAIN_S}
     prefix = service.upper()
     env = {f"{prefix}_{name}": value for name, value in {**common, **settings}.items()}
-    return Process(service, index, address, metrics, env)
+    return Process(service, index, address, metrics, {**env, **(others or {})})
 
 
 def _models(options: Options, chat: Model, embedding: Model | None) -> list[Model]:
@@ -136,12 +146,15 @@ def _simulated(options: Options) -> dict[str, str]:
 
 def _real(options: Options, machine: Machine, index: int) -> dict[str, str]:
     pinned = machine.gpus == 0 and len(machine.cores) > 1
-    core = str(machine.cores[index % len(machine.cores)]) if pinned else ""
     return {
         "ENGINE": "vllm",
         "BLOCK_SIZE": block_size(options, machine),
-        "CPU_CORE": core,
+        "CPU_CORE": str(machine.cores[index % len(machine.cores)]) if pinned else "",
     }
+
+
+def _devices(machine: Machine, index: int) -> dict[str, str]:
+    return {"CUDA_VISIBLE_DEVICES": str(index % machine.gpus)} if machine.gpus else {}
 
 
 def _edge(

@@ -1,10 +1,12 @@
-"""What tests of every room share: the models."""
+"""What tests of every room share: the models, and whole systems."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from command import models
+from tests.system import System, system
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +19,17 @@ def demo_model() -> Path:
 def embedding_model() -> Path:
     """all-MiniLM-L6-v2."""
     return models.embedding_model()
+
+
+@pytest.fixture(scope="session")
+def sim_system(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """Everything but the engine is real; for tests that leave it as they found it."""
+    with system(tmp_path_factory.mktemp("sim"), "--engine", "sim") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def vllm_system(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """Everything is real, embeddings too; for tests that leave it as they found it."""
+    with system(tmp_path_factory.mktemp("vllm")) as running:
+        yield running
