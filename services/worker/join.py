@@ -136,7 +136,7 @@ class Joining:
         await call.write(pb.JoinRequest(report=report))
 
     async def _listen(self, call: JoinCall) -> None:
-        async for answer in call:
+        while isinstance(answer := await call.read(), pb.JoinResponse):
             if answer.HasField("drain"):
                 self._worker.drain()
 

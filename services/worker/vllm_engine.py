@@ -28,7 +28,7 @@ from services.worker.engine import (
 from services.worker.vllm_events import Subscription
 from services.worker.vllm_load import LoadLogger
 from services.worker.vllm_process import EngineProcess, EngineSettings
-from services.worker.vllm_sampling import read_end, read_logprobs, sampling_params
+from services.worker.vllm_sampling import read_end, read_logprobs, refusal, sampling_params
 
 LONGEST_STEP_S = 5.0  # nobody waits longer for the engine to confirm an abort
 
@@ -145,8 +145,7 @@ class VllmEngine:
         try:
             yield
         except VLLMClientError as error:
-            parameter = getattr(error, "parameter", None)
-            raise EngineRefused(str(error.args[0]), parameter or "") from error
+            raise refusal(error) from error
         except GracefulHTTPError as error:
             raise EngineFull("vLLM's queue is full") from error
         except EngineDeadError as error:

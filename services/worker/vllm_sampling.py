@@ -1,9 +1,11 @@
 """Our sampling in vLLM's words, and vLLM's outputs in ours."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vllm.exceptions import VLLMClientError
 from vllm.logprobs import Logprob
 from vllm.outputs import CompletionOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
@@ -20,6 +22,8 @@ from services.worker.engine import (
     TokenLogprobs,
 )
 
+# Such as "[17:38:49] /project/cpp/regex_converter.cc:83: ".
+_SOURCE_PLACE = re.compile(r"\[\d\d:\d\d:\d\d\] \S+: ")
 _REASONS = {
     "stop": EndReason.STOPPED,
     "length": EndReason.LENGTH,
@@ -82,6 +86,14 @@ def _checked_json(text: str) -> str:
     except (ValueError, RecursionError) as error:
         raise EngineRefused("the constraint is no JSON text", "constraint") from error
     return text
+
+
+def refusal(error: VLLMClientError) -> EngineRefused:
+    """vLLM's refusal, without the places in its source that it names."""
+    message = _SOURCE_PLACE.sub("", str(error.args[0])).strip()
+    named: str | None = getattr(error, "parameter", None)
+    is_grammar = any(word in message for word in ("grammar", "schema", "regex", "structural tag"))
+    return EngineRefused(message, named or ("constraint" if is_grammar else ""))
 
 
 def read_end(output: CompletionOutput) -> End | None:
