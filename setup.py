@@ -4,6 +4,7 @@ import shutil
 import sys
 from importlib.resources import files
 from pathlib import Path
+from typing import ClassVar
 
 from setuptools import Command, setup
 
@@ -27,7 +28,7 @@ def generate() -> None:
             f"--python_out={GEN}",
             f"--grpc_python_out={GEN}",
             *(f"--plugin={plugin}={BIN / plugin}" for plugin in stubs),
-            *(f"--{plugin.removeprefix('protoc-gen-')}_out={GEN}" for plugin in stubs),
+            *(f"--{plugin.removeprefix('protoc-gen-')}_out=quiet:{GEN}" for plugin in stubs),
             *map(str, sorted(PROTOS.rglob("*.proto"))),
         ]
     )
@@ -46,7 +47,7 @@ class Generate(Command):
     """`python setup.py generate`: gen/ afresh, without what deleted protos left there."""
 
     description = "generate gen/ from protos/"
-    user_options: list[tuple[str, str, str]] = []
+    user_options: ClassVar[list[tuple[str, str, str]]] = []
 
     def initialize_options(self) -> None:
         pass

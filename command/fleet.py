@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import grpc
-from rich.console import Console
 from rich.table import Table
 
 from command.errors import CommandError
+from command.progress import wide_console
 from command.state import running, state_home
 from headway.scheduler.v1 import scheduler_pb2 as pb
 from headway.scheduler.v1.scheduler_pb2_grpc import SchedulerServiceStub
@@ -19,7 +19,7 @@ def workers() -> None:
     """Print the workers and their load."""
     with _scheduler() as scheduler:
         answer = scheduler.ListWorkers(pb.ListWorkersRequest(), timeout=TIMEOUT_S)
-    Console().print(fleet_table(answer))
+    wide_console().print(fleet_table(answer))
     print(f"policy {answer.policy}, {answer.queued_requests} requests wait")
 
 
@@ -46,8 +46,9 @@ def _scheduler() -> Iterator[SchedulerServiceStub]:
 
 def fleet_table(answer: pb.ListWorkersResponse) -> Table:
     """One row a worker."""
-    headings = ("WORKER", "MODEL", "ENGINE", "STATE", "RUNNING", "WAITING", "QUEUED TOKENS")
-    table = Table(*headings, "KV CACHE", "BLOCKS", "PREFIX HITS", "SILENT", box=None)
+    table = Table("WORKER", "MODEL", "ENGINE", "STATE", "RUN", "WAIT", box=None)
+    for heading in ("QUEUED", "KV", "BLOCKS", "HITS", "SILENT"):
+        table.add_column(heading)
     for worker in answer.workers:
         table.add_row(*_cells(worker))
     return table

@@ -28,3 +28,9 @@ class Progress:
             return
         with self._console.status(text):
             yield
+
+
+def wide_console() -> Console:
+    """For tables: as wide as the terminal, and as wide as needed where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=200)

@@ -4,9 +4,9 @@ import asyncio
 import json
 from typing import TypedDict
 
-from rich.console import Console
 from rich.table import Table
 
+from command.progress import wide_console
 from command.readiness import is_ready
 from command.state import Service, State, read_state, state_home
 
@@ -28,7 +28,7 @@ def ps(as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows, indent=1))
     elif rows:
-        Console().print(_table(rows))
+        wide_console().print(_table(rows))
     else:
         print("nothing runs here")
 

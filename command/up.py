@@ -18,6 +18,7 @@ from command.processes import kill_session
 from command.progress import Progress
 from command.state import only_system, read_state, state_home
 from command.supervisor import Supervisor
+from services.edge.tenants import read_tenants
 
 
 def up(options: Options) -> None:
@@ -55,12 +56,21 @@ def _empty(logs: Path) -> None:
 
 def _prepare(options: Options, progress: Progress) -> tuple[Sequence[Process], Model]:
     ports.require_free(options.port)
+    _require_tenants(options.tenants)
     machine = this_machine()
     chat = chat_model(options.model, options.model_name, options.engine, progress)
     embedding = embedding_model() if options.embedding_workers else None
     memory.require_memory(memory.needed_gb(options, chat, embedding, machine))
     chosen = ports.choose(wanted_ports(options))
     return plan(options, chat, embedding, machine, chosen), chat
+
+
+def _require_tenants(file: str) -> None:
+    try:
+        if file:
+            read_tenants(Path(file).read_bytes())
+    except (OSError, ValueError) as error:
+        raise CommandError(f"--tenants {file}: {error}") from error
 
 
 async def _run(

@@ -38,7 +38,7 @@ def _parse(name: str, field: Field[Any], text: str) -> object:
     try:
         return _PARSERS[field.type](text)
     except ValueError as error:
-        raise SettingError(f"{name} must be {field.type}, got {text!r}") from error
+        raise SettingError(f"{name} must be {_KINDS[field.type]}, got {text!r}") from error
 
 
 def _flag(text: str) -> bool:
@@ -58,3 +58,5 @@ _PARSERS: Mapping[Any, Any] = {
     bool: _flag,
     tuple[str, ...]: _texts,
 }
+
+_KINDS: Mapping[Any, str] = {int: "a whole number", float: "a number", bool: "0 or 1"}

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from command.state import read_state
+
 START_S = 180
 END_S = 12  # `up` promises 10 s
 
@@ -97,8 +99,13 @@ def _environment(home: Path) -> dict[str, str]:
 
 def _wait_until_ready(running: System) -> None:
     deadline = time.monotonic() + START_S
-    state = running.home / "state.json"
-    while not (state.exists() and json.loads(state.read_text())["ready"]):
+    while not _is_ready(running):
         if running.up.poll() is not None or time.monotonic() > deadline:
             raise AssertionError(f"`headway up` did not come up:\n{running.output()}")
         time.sleep(0.1)
+
+
+def _is_ready(running: System) -> bool:
+    state = read_state(running.home)
+    # A state of an earlier life may lie there.
+    return state is not None and state.supervisor.pid == running.up.pid and state.ready
