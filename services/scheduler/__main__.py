@@ -6,6 +6,7 @@ import sys
 from random import Random
 
 import grpc
+import structlog
 import uvloop
 from prometheus_client import start_http_server
 
@@ -24,9 +25,10 @@ from services.settings import SettingError, from_env
 
 async def main(config: Config) -> None:
     """Serve until told to stop."""
+    stopping = asyncio.create_task(stop_signal())  # first: a signal may come at any time
     log = start_logs("scheduler")
     telemetry = start_telemetry("scheduler", os.environ)
-    service = make_service(config, Metrics(config.policy), telemetry)
+    service = make_service(config, Metrics(config.policy), telemetry, log)
     serve_metrics(config.metrics_listen)
 
     def register(server: grpc.aio.Server) -> None:
@@ -35,20 +37,22 @@ async def main(config: Config) -> None:
     async with grpc_server(config.listen, SERVICE, register, config.drain_s) as (health, port):
         await health.set_serving(True)
         log.info("listening", port=port, policy=config.policy)
-        await until_stopped(service)
+        await until_stopped(service, stopping)
         log.info("draining")
         await health.set_serving(False)
         service.close()
     telemetry.close()
 
 
-def make_service(config: Config, metrics: Metrics, telemetry: Telemetry) -> SchedulerService:
+def make_service(
+    config: Config, metrics: Metrics, telemetry: Telemetry, log: structlog.stdlib.BoundLogger
+) -> SchedulerService:
     """The service, from its core outwards."""
     policy = POLICIES[config.policy](Random(config.seed))
     bounds = Bounds(config.queue_limit, config.index_limit)
     core = Scheduler(policy, config.worker_ttl_s, bounds)
     desk = Desk(core, metrics, telemetry, config.lease_ms)
-    return SchedulerService(desk, Joining(desk, config.heartbeat_ms, start_logs("scheduler")))
+    return SchedulerService(desk, Joining(desk, config.heartbeat_ms, log))
 
 
 def serve_metrics(listen: str) -> None:
@@ -62,10 +66,9 @@ def serve_metrics(listen: str) -> None:
         raise ListenError(f"SCHEDULER_METRICS_LISTEN: cannot listen on {listen}") from error
 
 
-async def until_stopped(service: SchedulerService) -> None:
-    """Return on a signal to end; raise what ends the ticker."""
+async def until_stopped(service: SchedulerService, stopping: asyncio.Task[None]) -> None:
+    """Return when asked to end; raise what ends the ticker."""
     ticking = asyncio.create_task(service.tick_forever())
-    stopping = asyncio.create_task(stop_signal())
     done, _ = await asyncio.wait({ticking, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if ticking in done:
         ticking.result()

@@ -52,18 +52,20 @@ class Desk:
         self.core.release(owner, now_s)
         self.settle(now_s)
 
-    def batch(self, owner: int, message: pb.PlaceBatchesRequest) -> pb.PlaceBatchesResponse:
+    def batch(self, owner: int, message: pb.PlaceBatchesRequest) -> None:
         """Take a batch, and acknowledge it with the results known so far."""
+        started_s = time.monotonic()
         for report in message.finished:
-            self._finish(owner, report)
+            self._finish(owner, report, started_s)
         response = pb.PlaceBatchesResponse(batch=message.batch)
         for item in message.items:
             result = self._result(owner, item)
             if result is not None:
                 response.results.append(result)
         for request_id in message.withdrawn:
-            self._withdraw(Key(owner, request_id))
-        return response
+            self.core.finish(Key(owner, request_id), started_s)
+        self._outboxes[owner].put(response)
+        self.settle(started_s)
 
     async def place_by_hand(self, message: pb.PlaceRequest) -> pb.PlaceResponse | wire.Refusal:
         """Place one request, and wait for the answer. Raises wire.Malformed."""
@@ -79,7 +81,10 @@ class Desk:
 
     def finish_by_hand(self, report: pb.FinishRequest) -> bool:
         """Give back a placement made by hand. False when there is none."""
-        return self._finish(BY_HAND, report) is not None
+        now_s = time.monotonic()
+        finished = self._finish(BY_HAND, report, now_s)
+        self.settle(now_s)
+        return finished is not None
 
     def settle(self, since_s: float) -> None:
         """Send what the core has answered, and tell who watches of a changed fleet."""
@@ -135,26 +140,21 @@ class Desk:
         try:
             settled: tuple[Settled, int] = await answer
         except asyncio.CancelledError:
-            self._withdraw(key)
+            now_s = time.monotonic()
+            self.core.finish(key, now_s)
+            self.settle(now_s)
             raise
         finally:
             del self._by_hand[key.request_id]
         return settled
 
-    def _finish(self, owner: int, report: pb.FinishRequest) -> Finished | None:
+    def _finish(self, owner: int, report: pb.FinishRequest, now_s: float) -> Finished | None:
         has_token = report.HasField("actual_ttft_ms")
         actual_s = report.actual_ttft_ms / 1000 if has_token else None
-        now_s = time.monotonic()
         finished = self.core.finish(Key(owner, report.request_id), now_s, actual_s)
         if finished is not None and finished.error_s is not None:
             self._metrics.predicted(finished.error_s)
-        self.settle(now_s)
         return finished
-
-    def _withdraw(self, key: Key) -> None:
-        now_s = time.monotonic()
-        self.core.finish(key, now_s)
-        self.settle(now_s)
 
     def _write(self, request_id: str, outcome: Settled, place_us: int) -> pb.PlaceResult:
         if isinstance(outcome, Placed):

@@ -124,7 +124,7 @@ class SchedulerService(rpc.SchedulerServiceServicer):
             if not message.batch:
                 outbox.close(Ending(grpc.StatusCode.INVALID_ARGUMENT, "batch must be at least 1"))
                 return
-            outbox.put(self._desk.batch(owner, message))
+            self._desk.batch(owner, message)
             await outbox.room()
 
     async def _converse(
