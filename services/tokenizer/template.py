@@ -1,0 +1,119 @@
+"""Chat templates: a conversation in, the prompt's text out. Pure.
+
+The renderer is transformers' own, because what a template means is what transformers does.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jinja2 import TemplateError
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from services.tokenizer.conversation import (
+    JsonObject,
+    Unreadable,
+    offered,
+    read_object,
+    spoken,
+)
+from services.tokenizer.outcomes import TemplateRefused
+from services.tokenizer.prompt import Chat
+
+# For models that have the marks but no template: a directory with tokenizer.json alone.
+CHATML = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+CHATML_MARKS = ("<|im_start|>", "<|im_end|>")
+
+# What a template may do wrong with a conversation that it was not written for.
+_FAULTS = (
+    TemplateError,
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+
+# The renderer's own arguments.
+_RESERVED = (
+    "add_generation_prompt",
+    "chat_template",
+    "continue_final_message",
+    "conversations",
+    "messages",
+    "return_assistant_tokens_mask",
+    "tools",
+)
+
+
+class ChatTemplate:
+    """One model's templates, by transformers' names: `default`, and perhaps `tool_use`."""
+
+    def __init__(self, sources: Mapping[str, str], special_tokens: Mapping[str, str]) -> None:
+        """Raises jinja2.TemplateSyntaxError for a source that is no template."""
+        self._sources = sources
+        self._special_tokens = special_tokens
+        for source in sources.values():
+            render_jinja_template(conversations=[], chat_template=source)
+
+    def render(self, chat: Chat) -> str | TemplateRefused:
+        """The prompt's text, the same as transformers' `apply_chat_template` gives."""
+        if not chat.messages:
+            return TemplateRefused("a conversation needs at least one message")
+        if chat.continue_final_message and chat.add_generation_prompt:
+            return TemplateRefused(
+                "continue_final_message and add_generation_prompt exclude one another"
+            )
+        try:
+            variables = self._variables(chat)
+        except Unreadable as error:
+            return TemplateRefused(str(error))
+        return self._render(chat, variables)
+
+    def _variables(self, chat: Chat) -> JsonObject:
+        given = chat.template_kwargs_json
+        chosen = read_object(given, "template_kwargs_json") if given else {}
+        for name in _RESERVED:
+            if name in chosen:
+                raise Unreadable(f"template_kwargs_json must not set {name}")
+        tools = [offered(tool) for tool in chat.tools] or None
+        return {**self._special_tokens, **chosen, "tools": tools}
+
+    def _render(self, chat: Chat, variables: JsonObject) -> str | TemplateRefused:
+        source = self._source(with_tools=bool(chat.tools))
+        opens = chat.add_generation_prompt is not False and not chat.continue_final_message
+        try:
+            rendered: Any = render_jinja_template(  # annotated as str, returns lists
+                conversations=[[spoken(message) for message in chat.messages]],
+                chat_template=source,
+                add_generation_prompt=opens,
+                continue_final_message=chat.continue_final_message,
+                **variables,
+            )
+            text: str = rendered[0][0]
+            text.encode()  # half a surrogate pair, from JSON, is no text
+        except _FAULTS as error:
+            return TemplateRefused(_why(error, source, chat))
+        return text
+
+    def _source(self, with_tools: bool) -> str:
+        default = self._sources["default"]
+        return self._sources.get("tool_use", default) if with_tools else default
+
+
+def _why(error: Exception, source: str, chat: Chat) -> str:
+    said = str(error)
+    # A sentence of the template's own is safe to show; any other may quote the prompt.
+    if isinstance(error, TemplateError) and said and said in source:
+        return f"the chat template refused the conversation: {said}"
+    if chat.continue_final_message:
+        return "the chat template cannot leave the last message of this conversation open"
+    return (
+        f"the chat template cannot render this conversation ({type(error).__name__}): "
+        "it may need a field that a message lacks"
+    )
