@@ -40,14 +40,15 @@ async def _rows(state: State | None) -> list[Row]:
 
 
 async def _row(service: Service) -> Row:
-    lives = not service.life.is_over()
+    where = (service.service, service.address, service.metrics_address)
+    ready = not service.life.is_over() and await is_ready(*where)
     return Row(
         service=service.service,
         index=service.index,
         pid=service.life.pid,
         address=service.address,
         metrics_address=service.metrics_address,
-        ready=lives and await is_ready(service.service, service.address),
+        ready=ready,
     )
 
 

@@ -1,6 +1,8 @@
 """Asks a service whether it is ready: gRPC health, or the edge's `/readyz`.
 
-python -m command.readiness SERVICE HOST:PORT    ends with 0 when it is, else with 1
+python -m command.readiness SERVICE HOST:PORT METRICS_HOST:PORT
+
+ends with 0 when it is, else with 1: a container's health check.
 """
 
 import asyncio
@@ -19,16 +21,19 @@ ANSWER_S = 2.0
 _OPTIONS = (("grpc.enable_http_proxy", 0),)
 
 
-async def until_ready(service: str, address: str) -> None:
+async def until_ready(service: str, address: str, metrics_address: str) -> None:
     """Return when the service says that it can take work."""
     ask_again = retry_if_result(lambda ready: not ready)
-    await AsyncRetrying(retry=ask_again, wait=wait_fixed(POLL_S))(is_ready, service, address)
+    ask = AsyncRetrying(retry=ask_again, wait=wait_fixed(POLL_S))
+    await ask(is_ready, service, address, metrics_address)
 
 
-async def is_ready(service: str, address: str) -> bool:
+async def is_ready(service: str, address: str, metrics_address: str) -> bool:
     """Whether the service says now that it can take work."""
     if service == "edge":
-        return await asyncio.to_thread(_readyz, address)
+        # Edges share their address; which of them answers there is chance.
+        edges = (metrics_address, address)
+        return all([await asyncio.to_thread(_readyz, each) for each in edges])
     async with grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:
         return await _serves(channel)
 
@@ -55,4 +60,4 @@ def _readyz(address: str) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(not asyncio.run(is_ready(sys.argv[1], sys.argv[2])))
+    sys.exit(not asyncio.run(is_ready(*sys.argv[1:])))

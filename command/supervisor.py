@@ -148,7 +148,8 @@ def _service(process: Process, child: Child) -> Service:
 
 async def _exit_or_ready(child: Child, process: Process) -> int | None:
     exited = asyncio.create_task(child.wait())
-    ready = asyncio.create_task(until_ready(process.service, process.address))
+    answers = until_ready(process.service, process.address, process.metrics_address)
+    ready = asyncio.create_task(answers)
     try:
         await asyncio.wait({exited, ready}, return_when=asyncio.FIRST_COMPLETED)
         return exited.result() if exited.done() else None
