@@ -42,6 +42,10 @@ class Books:
         """Tokens that placed requests may still generate, at most."""
         self.foreign_requests = np.zeros(slots, np.int64)
         self.foreign_tokens = np.zeros(slots, np.int64)
+        self.requests = np.zeros(slots, np.int64)
+        """Placed and foreign requests."""
+        self.tokens_ahead = np.zeros(slots, np.int64)
+        """Queued and foreign tokens."""
         self._excess = np.zeros((slots, 2), np.int64)
         self._by_owner: dict[int, dict[str, Placement]] = {}
         self._by_worker: dict[str, set[Placement]] = {}
@@ -65,7 +69,7 @@ class Books:
         for placement in self._by_worker.get(worker_id, ()):
             if placement.slot == slot:
                 self._discount(placement)
-        self.foreign_requests[slot] = self.foreign_tokens[slot] = 0
+        self._set_foreign(slot, 0, 0)
         self._excess[slot] = 0
 
     def place(self, placement: Placement, slot: int) -> None:
@@ -83,8 +87,7 @@ class Books:
         placement = self._by_report.get((worker_id, request_id))
         if placement is None or placement.prefilled or placement.slot is None:
             return
-        self.waiting[placement.slot] -= 1
-        self.queued_tokens[placement.slot] -= placement.uncached_tokens
+        self._add_prefill(placement, placement.slot, -1)
         placement.prefilled = True
 
     def finish(self, key: Key) -> Placement | None:
@@ -106,9 +109,8 @@ class Books:
         excess = np.maximum((requests, tokens), 0)
         # A request that ended between the report and now looks foreign once. What comes from
         # elsewhere is there in two reports.
-        self.foreign_requests[slot], self.foreign_tokens[slot] = np.minimum(
-            excess, self._excess[slot]
-        )
+        requests, tokens = np.minimum(excess, self._excess[slot]).tolist()
+        self._set_foreign(slot, requests, tokens)
         self._excess[slot] = excess
 
     def held_by(self, owner: int) -> list[Key]:
@@ -146,7 +148,18 @@ class Books:
 
     def _add(self, placement: Placement, slot: int, sign: int) -> None:
         self.placed[slot] += sign
+        self.requests[slot] += sign
         self.decode_tokens[slot] += sign * placement.decode_tokens
         if not placement.prefilled:
-            self.waiting[slot] += sign
-            self.queued_tokens[slot] += sign * placement.uncached_tokens
+            self._add_prefill(placement, slot, sign)
+
+    def _add_prefill(self, placement: Placement, slot: int, sign: int) -> None:
+        self.waiting[slot] += sign
+        self.queued_tokens[slot] += sign * placement.uncached_tokens
+        self.tokens_ahead[slot] += sign * placement.uncached_tokens
+
+    def _set_foreign(self, slot: int, requests: int, tokens: int) -> None:
+        self.foreign_requests[slot] = requests
+        self.foreign_tokens[slot] = tokens
+        self.requests[slot] = self.placed[slot] + requests
+        self.tokens_ahead[slot] = self.queued_tokens[slot] + tokens

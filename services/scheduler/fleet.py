@@ -4,7 +4,8 @@ A worker is here from its hello until its stream ends or it was silent for too l
 no other way in or out. Each has a slot, by which books, rates and index know it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from heapq import heappop, heappush
 
 import numpy as np
@@ -46,10 +47,31 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class OpenPool:
-    """The workers of a pool that take new requests, and what the smallest can hold."""
+class Roster:
+    """Workers of one pool that take new requests, ordered by id: one row a worker."""
 
     slots: Ints
+    seeds: npt.NDArray[np.uint64]
+    reported: npt.NDArray[np.bool_]
+    block_size: Ints
+    cache_tokens: Ints
+    max_model_tokens: Ints
+    max_running: Ints
+    step_budget_tokens: Ints
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    def only(self, rows: npt.NDArray[np.bool_]) -> "Roster":
+        """Some of the workers."""
+        return Roster(*(getattr(self, column.name)[rows] for column in fields(self)))
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPool:
+    """A pool's roster, and what its smallest worker can hold."""
+
+    roster: Roster
     smallest_tokens: int
 
 
@@ -60,15 +82,8 @@ class Fleet:
         self.ttl_s = ttl_s
         self.version = 0
         """Grows with every change of membership or readiness."""
-        self.rank = np.zeros(SLOTS, np.int64)
-        """The place of each worker in the order of ids, by slot: breaks ties."""
-        self.seed = np.zeros(SLOTS, np.uint64)
-        self.reported = np.zeros(SLOTS, np.bool_)
-        self.block_size = np.ones(SLOTS, np.int64)
-        self.cache_tokens = np.zeros(SLOTS, np.int64)
-        self.max_model_tokens = np.zeros(SLOTS, np.int64)
-        self.max_running = np.zeros(SLOTS, np.int64)
-        self.step_budget_tokens = np.ones(SLOTS, np.int64)
+        self.slots_in_use = 0
+        """All slots of live workers are below this."""
         self._members: dict[str, Member] = {}
         self._seen: set[Pool] = set()
         self._drained: dict[str, int] = {}
@@ -84,7 +99,6 @@ class Fleet:
         member = Member(hello, heappop(self._free), now_s, drained)
         self._members[hello.worker_id] = member
         self._seen.update(hello.pools())
-        self._describe(member.slot, hello)
         self._changed()
         return member
 
@@ -92,7 +106,6 @@ class Fleet:
         """Forget a worker; its slot goes to the next that joins."""
         del self._members[member.id]
         heappush(self._free, member.slot)
-        self.reported[member.slot] = False
         self._changed()
 
     def heard(self, member: Member, now_s: float) -> None:
@@ -101,11 +114,12 @@ class Fleet:
 
     def report(self, member: Member, report: Report) -> None:
         """Remember how the worker fares."""
-        drained_before = member.draining
+        first, drained_before = member.report is None, member.draining
         member.report = report
-        self.reported[member.slot] = True
         if member.draining != drained_before:
             self._changed()
+        elif first:
+            self._open.clear()
 
     def drain(self, member: Member) -> None:
         """Give the worker nothing new in this epoch."""
@@ -159,31 +173,41 @@ class Fleet:
         """Every model that was ever served here."""
         return tuple(sorted({pool.model for pool in self._seen}))
 
-    def _describe(self, slot: int, hello: Hello) -> None:
-        self.seed[slot] = xxh3_64_intdigest(hello.worker_id.encode())
-        self.block_size[slot] = hello.block_size
-        self.cache_tokens[slot] = hello.cache_tokens
-        self.max_model_tokens[slot] = hello.max_model_tokens
-        self.max_running[slot] = hello.max_running
-        self.step_budget_tokens[slot] = hello.step_budget_tokens
-
     def _changed(self) -> None:
         self.version += 1
         self._open.clear()
-        members = self.members()
-        self._by_slot = {member.slot: member for member in members}
+        self._by_slot = {member.slot: member for member in self._members.values()}
         self.slots_in_use = max(self._by_slot, default=-1) + 1
-        for rank, member in enumerate(members):
-            self.rank[member.slot] = rank
 
     def _open_pool(self, pool: Pool) -> OpenPool:
-        hellos = {
-            member.slot: member.hello
-            for member in self._members.values()
-            if not member.draining and _serves(member.hello, pool)
-        }
-        limits = [min(hello.max_model_tokens, hello.cache_tokens) for hello in hellos.values()]
-        return OpenPool(np.array(sorted(hellos), np.int64), min(limits, default=0))
+        roster = _roster(
+            [
+                member
+                for member in self.members()
+                if not member.draining and _serves(member.hello, pool)
+            ]
+        )
+        smallest = np.minimum(roster.cache_tokens, roster.max_model_tokens)
+        return OpenPool(roster, int(smallest.min()) if len(roster) else 0)
+
+
+def _roster(members: list[Member]) -> Roster:
+    hellos = [member.hello for member in members]
+    seeds = [xxh3_64_intdigest(hello.worker_id.encode()) for hello in hellos]
+
+    def column(values: Iterable[int]) -> Ints:
+        return np.fromiter(values, np.int64)
+
+    return Roster(
+        slots=column(member.slot for member in members),
+        seeds=np.array(seeds, np.uint64),
+        reported=np.array([member.report is not None for member in members], np.bool_),
+        block_size=column(hello.block_size for hello in hellos),
+        cache_tokens=column(hello.cache_tokens for hello in hellos),
+        max_model_tokens=column(hello.max_model_tokens for hello in hellos),
+        max_running=column(hello.max_running for hello in hellos),
+        step_budget_tokens=column(hello.step_budget_tokens for hello in hellos),
+    )
 
 
 def _serves(hello: Hello, pool: Pool) -> bool:

@@ -19,6 +19,9 @@ from services.scheduler.holders import EMPTY, HolderSets
 SECOND_CHANCES = 64
 """Blocks that the hand passes over before it takes one regardless: bounds the time of a store."""
 
+FEW = 16
+"""So many workers are written one by one more quickly than all at once."""
+
 Depths = npt.NDArray[np.int64]
 
 
@@ -106,13 +109,13 @@ class PrefixIndex:
         for depth, mask in enumerate(self._masks(hashes)):
             if held & mask != held:
                 if depth:
-                    depths[_members(held & ~mask, slots)] = depth
+                    _write(depths, held & ~mask, depth)
                 held &= mask
                 # A gap ends the prefix: attention needs every earlier block.
                 if not held:
                     return depths
         if hashes:
-            depths[_members(held, slots)] = len(hashes)
+            _write(depths, held, len(hashes))
         return depths
 
     def blocks_of(self, slot: int) -> int:
@@ -228,11 +231,16 @@ class PrefixIndex:
             del copies[block]
 
 
-def _members(mask: int, slots: int) -> npt.NDArray[np.bool_]:
-    # All bits beyond the slots are cut off, those of a mask of everybody too.
-    size = (slots + 7) // 8
-    bits = np.frombuffer((mask & ((1 << size * 8) - 1)).to_bytes(size, "little"), np.uint8)
-    return np.unpackbits(bits, count=slots, bitorder="little").view(np.bool_)
+def _write(depths: Depths, workers: int, depth: int) -> None:
+    if workers.bit_count() > FEW:
+        size = (len(depths) + 7) // 8
+        bits = np.frombuffer(workers.to_bytes(size, "little"), np.uint8)
+        depths[np.unpackbits(bits, count=len(depths), bitorder="little").view(np.bool_)] = depth
+        return
+    while workers:
+        slot = workers.bit_length() - 1
+        workers ^= 1 << slot
+        depths[slot] = depth
 
 
 def _column(count: int, kind: type[np.unsignedinteger[Any]]) -> "memoryview[int]":

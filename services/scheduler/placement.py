@@ -1,6 +1,6 @@
 """Score and pick: the placement policies. Pure.
 
-All break ties by the workers' ids. Time and chance are arguments.
+Candidates are ordered by id, so the first of equals breaks a tie. Time and chance are arguments.
 """
 
 from collections.abc import Callable
@@ -10,8 +10,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from services.scheduler.candidates import Candidates, Floats, Ints
+from services.scheduler.candidates import Candidates, Floats
 from services.scheduler.facts import Pool, Request
+from services.scheduler.fleet import Ints
 
 HASHED_TOKENS = 256
 """`prefix_hash` keeps together the prompts that agree in so many tokens."""
@@ -48,7 +49,7 @@ class Predicted:
     def choose(self, request: Request, candidates: Candidates, ttft_s: Floats) -> int:
         """The cheapest worker."""
         own_s = candidates.uncached_tokens * candidates.prefill_s_per_token
-        return least(candidates.rank, ttft_s + own_s * delayed(candidates))
+        return int(np.argmin(ttft_s + own_s * delayed(candidates)))
 
 
 @dataclass(slots=True)
@@ -59,7 +60,7 @@ class LeastLoad:
 
     def choose(self, request: Request, candidates: Candidates, ttft_s: Floats) -> int:
         """The least loaded worker."""
-        return least(candidates.rank, candidates.requests, candidates.queued_tokens)
+        return least(candidates.requests, candidates.queued_tokens)
 
 
 @dataclass(slots=True)
@@ -75,10 +76,10 @@ class PrefixHash:
     def choose(self, request: Request, candidates: Candidates, ttft_s: Floats) -> int:
         """The first worker in the prefix's own order that is not overloaded."""
         if not request.block_hashes:  # nothing worth keeping together
-            return least(candidates.rank, candidates.requests)
+            return int(np.argmin(candidates.requests))
         blocks = max(1, HASHED_TOKENS // request.block_size)
         prefix = request.block_hashes[:blocks][-1]
-        draws = _mixed(candidates.seed ^ np.uint64(prefix))
+        draws = _mixed(candidates.roster.seeds ^ np.uint64(prefix))
         # The request counts too: the bound is at least 1, and the mean is under its bound.
         bound = np.ceil(BOUND * (candidates.requests.sum() + 1) / len(candidates))
         under = np.flatnonzero(candidates.requests < bound)
@@ -96,7 +97,7 @@ class RoundRobin:
         """The next worker of the pool."""
         turn = self._turns.get(request.pool, 0)
         self._turns[request.pool] = turn + 1
-        return int(np.argsort(candidates.rank)[turn % len(candidates)])
+        return turn % len(candidates)
 
 
 @dataclass(slots=True)
@@ -108,7 +109,7 @@ class ByChance:
 
     def choose(self, request: Request, candidates: Candidates, ttft_s: Floats) -> int:
         """Each worker is as likely as the others."""
-        return int(np.argsort(candidates.rank)[self.rng.randrange(len(candidates))])
+        return self.rng.randrange(len(candidates))
 
 
 POLICIES: dict[str, Callable[[Chance], Policy]] = {
@@ -123,8 +124,8 @@ POLICIES: dict[str, Callable[[Chance], Policy]] = {
 def predicted_ttft_s(candidates: Candidates) -> Floats:
     """Seconds to the first token: the work ahead, its own prefill, and the steps' own time."""
     tokens = _queued_tokens(candidates) + candidates.uncached_tokens
-    steps = -(-tokens // candidates.step_budget_tokens)
-    decoding = candidates.requests - np.minimum(candidates.waiting, candidates.requests)
+    steps = np.ceil(tokens / candidates.roster.step_budget_tokens)
+    decoding = candidates.requests - candidates.waiting
     step_s = candidates.step_s + candidates.step_s_per_decode * decoding
     ttft_s: Floats = tokens * candidates.prefill_s_per_token + steps * step_s
     return ttft_s
@@ -140,26 +141,20 @@ def delayed(candidates: Candidates) -> float:
     return float(candidates.waiting.sum()) / len(candidates)
 
 
-def least(rank: Ints, *keys: Ints | Floats) -> int:
-    """The row with the least first key, then the least second and so on, then the first id."""
-    rows: Ints | None = None
-    for key in keys:
-        part = key if rows is None else key[rows]
-        best = np.flatnonzero(part == part.min())
-        rows = best if rows is None else rows[best]
-        if len(rows) == 1:
-            return int(rows[0])
-    return int(np.argmin(rank)) if rows is None else int(rows[np.argmin(rank[rows])])
+def least(first: Ints, second: Ints) -> int:
+    """The row with the least first key, and of those the least second."""
+    rows = np.flatnonzero(first == first.min())
+    return int(rows[np.argmin(second[rows])])
 
 
 def _queued_tokens(candidates: Candidates) -> Ints:
     # Unknown is not zero: beside what was placed on it since, a worker that has not reported
     # is taken to be as busy as the busiest that has.
     queued = candidates.queued_tokens
-    if candidates.reported.all() or not candidates.reported.any():
+    reported = candidates.roster.reported
+    if reported.all() or not reported.any():
         return queued
-    busiest = queued[candidates.reported].max()
-    return np.where(candidates.reported, queued, queued + busiest)
+    return np.where(reported, queued, queued + queued[reported].max())
 
 
 def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

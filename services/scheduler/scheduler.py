@@ -103,7 +103,7 @@ class Scheduler:
         older = self.fleet.member(hello.worker_id)
         if older is not None:
             self._forget(older)
-        peers = {slot for pool in hello.pools() for slot in self.fleet.open_pool(pool).slots}
+        peers = {slot for pool in hello.pools() for slot in self.fleet.open_pool(pool).roster.slots}
         member = self.fleet.join(hello, now_s)
         self.rates.join(member.slot, sorted(peers))
         self.books.join(member.slot, member.id, hello.epoch)
@@ -178,15 +178,15 @@ class Scheduler:
                 return  # else this request alone is held up, by its size or its exclusions
 
     def _pool_is_full(self, pool: Pool) -> bool:
-        return not len(self._filter.with_room(self.fleet.open_pool(pool).slots))
+        return not len(self._filter.with_room(self.fleet.open_pool(pool).roster))
 
     def _decide(self, request: Request, now_s: float) -> Outcome:
         if request.deadline_s is not None and request.deadline_s <= now_s:
             return DeadlinePassed(now_s - request.arrived_s)
-        slots = self._filter.allowed(request)
-        if not len(slots):
+        allowed = self._filter.allowed(request)
+        if not len(allowed):
             return self._nobody(request.pool)
-        fitting = self._filter.fitting(request, slots)
+        fitting = self._filter.fitting(request, allowed)
         if isinstance(fitting, TooLarge):
             return fitting
         roomy = self._filter.with_room(fitting)
@@ -195,7 +195,7 @@ class Scheduler:
         candidates = self._filter.candidates(request, roomy)
         ttft_s = predicted_ttft_s(candidates)
         row = self.policy.choose(request, candidates, ttft_s)
-        slot = int(candidates.slots[row])
+        slot = int(roomy.slots[row])
         decision = Decision(
             self.policy.name,
             len(candidates),

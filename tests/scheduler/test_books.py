@@ -148,8 +148,10 @@ class InAnyOrder(RuleBasedStateMachine):
         assert len(self.books) == len(self.open)
         for worker in range(SLOTS):
             assert columns(self.books, worker) == self._sums(worker)
-            assert self.books.foreign_requests[worker] >= 0
-            assert self.books.foreign_tokens[worker] >= 0
+            foreign = self.books.foreign_requests[worker], self.books.foreign_tokens[worker]
+            assert min(foreign) >= 0
+            assert self.books.requests[worker] == self.books.placed[worker] + foreign[0]
+            assert self.books.tokens_ahead[worker] == self.books.queued_tokens[worker] + foreign[1]
 
     def _sums(self, worker: int) -> tuple[int, ...]:
         epoch = self.live.get(worker)

@@ -10,7 +10,7 @@ BASE = Pool("m", "", Kind.GENERATE)
 
 
 def slots(fleet: Fleet, pool: Pool = BASE) -> list[int]:
-    return [int(slot) for slot in fleet.open_pool(pool).slots]
+    return [int(slot) for slot in fleet.open_pool(pool).roster.slots]
 
 
 def test_a_worker_is_in_until_it_was_silent_for_the_ttl() -> None:
@@ -29,10 +29,20 @@ def test_a_slot_is_given_again() -> None:
     assert fleet.join(hello("c"), 0.0).slot == first.slot
 
 
-def test_ranks_follow_ids_and_not_arrivals() -> None:
+def test_a_pool_is_ordered_by_id_and_not_by_arrival() -> None:
     fleet = Fleet(TTL_S)
-    members = [fleet.join(hello(name), 0.0) for name in "cab"]
-    assert [int(fleet.rank[member.slot]) for member in members] == [2, 0, 1]
+    for name in "cab":
+        fleet.join(hello(name), 0.0)
+    assert slots(fleet) == [1, 2, 0]
+
+
+def test_who_has_reported_is_known() -> None:
+    fleet = Fleet(TTL_S)
+    fleet.join(hello("a"), 0.0)
+    reporting = fleet.join(hello("b"), 0.0)
+    assert fleet.open_pool(BASE).roster.reported.tolist() == [False, False]
+    fleet.report(reporting, Report())
+    assert fleet.open_pool(BASE).roster.reported.tolist() == [False, True]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from services.scheduler.candidates import Candidates
-from services.scheduler.placement import POLICIES, Policy, delayed, least, predicted_ttft_s
+from services.scheduler.fleet import Roster
+from services.scheduler.placement import POLICIES, Policy, delayed, predicted_ttft_s
 from tests.scheduler.makers import request
 
 PROMPT = 1000
@@ -33,17 +34,23 @@ def candidates(*workers: dict[str, Any]) -> Candidates:
         return np.array([one[name] for one in workers])
 
     count = len(workers)
-    return Candidates(
+    roster = Roster(
         slots=np.arange(count),
-        rank=np.array([one.get("rank", row) for row, one in enumerate(workers)]),
-        seed=np.arange(count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15),
+        seeds=np.arange(count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15),
+        reported=column("reported"),
+        block_size=np.full(count, 4),
+        cache_tokens=np.full(count, 10**6),
+        max_model_tokens=np.full(count, 10**6),
+        max_running=np.full(count, 10**6),
+        step_budget_tokens=np.full(count, 500),
+    )
+    return Candidates(
+        roster=roster,
         cached_tokens=column("cached"),
         uncached_tokens=PROMPT - column("cached"),
-        requests=column("requests"),
+        requests=np.maximum(column("requests"), column("waiting")),
         waiting=column("waiting"),
         queued_tokens=column("queued"),
-        reported=column("reported"),
-        step_budget_tokens=np.full(count, 500),
         prefill_s_per_token=column("s_per_token"),
         step_s=column("step_s"),
         step_s_per_decode=column("step_s_per_decode"),
@@ -60,7 +67,6 @@ def choose(policy: str | Policy, *workers: dict[str, Any], **said: Any) -> int:
     ("workers", "row"),
     [
         pytest.param([worker(), worker()], 0, id="a-tie-goes-to-the-first-id"),
-        pytest.param([worker(rank=1), worker(rank=0)], 1, id="by-id-and-not-by-slot"),
         pytest.param([worker(), worker(cached=500)], 1, id="the-longer-prefix-is-quicker"),
         pytest.param(
             [worker(), worker(cached=500, queued=499)], 1, id="prefix-beats-a-shorter-queue"
@@ -98,7 +104,7 @@ def test_predicted(workers: list[dict[str, Any]], row: int) -> None:
     [
         pytest.param([worker(requests=2), worker(requests=1)], 1, id="fewest-requests"),
         pytest.param([worker(queued=5), worker(queued=4)], 1, id="then-fewest-queued-tokens"),
-        pytest.param([worker(rank=1), worker(rank=0)], 1, id="then-the-first-id"),
+        pytest.param([worker(), worker()], 0, id="then-the-first-id"),
         pytest.param([worker(), worker(cached=999, requests=1)], 0, id="whatever-is-cached"),
     ],
 )
@@ -135,8 +141,7 @@ def test_prefix_hash_moves_only_the_prompts_of_a_worker_that_left() -> None:
 
 def test_round_robin_takes_each_in_turn_by_id() -> None:
     policy = POLICIES["round_robin"](Random(0))
-    workers = [worker(rank=2), worker(rank=0), worker(rank=1)]
-    assert [choose(policy, *workers) for _ in range(4)] == [1, 2, 0, 1]
+    assert [choose(policy, *[worker()] * 3) for _ in range(4)] == [0, 1, 2, 0]
 
 
 def test_random_is_the_same_for_the_same_seed() -> None:
@@ -158,10 +163,3 @@ def test_predicted_ttft_is_work_ahead_and_own_and_steps() -> None:
 
 def test_delayed_is_the_mean_number_that_waits() -> None:
     assert delayed(candidates(worker(waiting=1), worker(waiting=4))) == 2.5
-
-
-def test_least_goes_key_by_key() -> None:
-    rank = np.array([2, 1, 0])
-    assert least(rank) == 2
-    assert least(rank, np.array([1, 1, 2])) == 1
-    assert least(rank, np.array([1, 1, 2]), np.array([3, 4, 0])) == 0
