@@ -9,6 +9,7 @@ from jinja2 import TemplateSyntaxError
 from structlog.stdlib import BoundLogger
 from tokenizers import Tokenizer
 
+from services.settings import SettingError
 from services.tokenizer.config import Config, ModelSource
 from services.tokenizer.encoder import choose_encoder
 from services.tokenizer.models import Model, Models
@@ -17,7 +18,7 @@ from services.tokenizer.template import CHATML, CHATML_MARKS, ChatTemplate
 from services.tokenizer.vocabulary import Vocabulary
 
 
-class LoadError(ValueError):
+class LoadError(SettingError):
     """A model cannot be loaded. The message is one line for the operator."""
 
 
