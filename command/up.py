@@ -11,7 +11,7 @@ from command import hints, memory, ports
 from command.chosen import chat_model, embedding_model
 from command.errors import CommandError
 from command.guardian import Guard
-from command.machine import this_machine
+from command.machine import require_libraries, this_machine
 from command.options import Options
 from command.plan import Model, Process, plan, wanted_ports
 from command.processes import kill_session
@@ -58,6 +58,8 @@ def _prepare(options: Options, progress: Progress) -> tuple[Sequence[Process], M
     ports.require_free(options.port)
     _require_tenants(options.tenants)
     machine = this_machine()
+    if options.engine == "vllm" or options.embedding_workers:
+        require_libraries(machine)
     chat = chat_model(options.model, options.model_name, options.engine, progress)
     embedding = embedding_model() if options.embedding_workers else None
     memory.require_memory(memory.needed_gb(options, chat, embedding, machine))
