@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.scheduler.facts import Key, Report
+from services.scheduler.facts import Key, Pool, Report
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -17,6 +17,7 @@ class Placement:
     """One placement. Only `Books` writes here."""
 
     key: Key
+    pool: Pool
     worker_id: str
     epoch: int
     uncached_tokens: int

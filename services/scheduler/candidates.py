@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from services.scheduler.answers import AnswerLengths
 from services.scheduler.books import Books
 from services.scheduler.facts import Request
 from services.scheduler.fleet import Fleet, Ints, Roster
@@ -29,6 +30,8 @@ class Candidates:
     prefill_s_per_token: Floats
     step_s: Floats
     step_s_per_decode: Floats
+    answer_tokens: float
+    """Tokens that the request is likely to generate, wherever it runs."""
 
     def __len__(self) -> int:
         return len(self.roster)
@@ -42,6 +45,7 @@ class Filter:
     books: Books
     rates: Rates
     index: PrefixIndex
+    answers: AnswerLengths
 
     def allowed(self, request: Request) -> Roster:
         """Workers of the request's pool that are open and not excluded."""
@@ -89,6 +93,7 @@ class Filter:
             prefill_s_per_token=rates.prefill_s_per_token[slots],
             step_s=rates.step_s[slots],
             step_s_per_decode=rates.step_s_per_decode[slots],
+            answer_tokens=self.answers.expected(request),
         )
 
     def _cached_tokens(self, request: Request, roster: Roster) -> Ints:

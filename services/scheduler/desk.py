@@ -151,7 +151,9 @@ class Desk:
     def _finish(self, owner: int, report: pb.FinishRequest, now_s: float) -> Finished | None:
         has_token = report.HasField("actual_ttft_ms")
         actual_s = report.actual_ttft_ms / 1000 if has_token else None
-        finished = self.core.finish(Key(owner, report.request_id), now_s, actual_s)
+        whole = report.outcome == pb.FINISH_OUTCOME_COMPLETED
+        tokens = report.completion_tokens if whole else None
+        finished = self.core.finish(Key(owner, report.request_id), now_s, actual_s, tokens)
         if finished is not None and finished.error_s is not None:
             self._metrics.predicted(finished.error_s)
         return finished

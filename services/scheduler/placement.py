@@ -41,15 +41,14 @@ class Policy(Protocol):
 
 @dataclass(slots=True)
 class Predicted:
-    """The least cost in seconds: the predicted time to first token, and what everybody behind
-    pays for tokens that this placement computes again."""
+    """The least cost in seconds: the predicted time to first token, and what the placement
+    costs the others."""
 
     name: str = "predicted"
 
     def choose(self, request: Request, candidates: Candidates, ttft_s: Floats) -> int:
         """The cheapest worker."""
-        own_s = candidates.uncached_tokens * candidates.prefill_s_per_token
-        return int(np.argmin(ttft_s + own_s * delayed(candidates)))
+        return int(np.argmin(ttft_s + externality_s(candidates)))
 
 
 @dataclass(slots=True)
@@ -125,20 +124,31 @@ def predicted_ttft_s(candidates: Candidates) -> Floats:
     """Seconds to the first token: the work ahead, its own prefill, and the steps' own time."""
     tokens = _queued_tokens(candidates) + candidates.uncached_tokens
     steps = np.ceil(tokens / candidates.roster.step_budget_tokens)
-    decoding = candidates.requests - candidates.waiting
-    step_s = candidates.step_s + candidates.step_s_per_decode * decoding
+    # Who is ahead of it decodes by the time that it is computed.
+    step_s = candidates.step_s + candidates.step_s_per_decode * candidates.requests
     ttft_s: Floats = tokens * candidates.prefill_s_per_token + steps * step_s
     return ttft_s
 
 
-def delayed(candidates: Candidates) -> float:
-    """How many requests a second of prefill delays: the mean number that wait at a worker.
+def externality_s(candidates: Candidates) -> Floats:
+    """Seconds that the others wait longer: those behind for its prefill, which is capacity taken
+    from all, and those beside it for each of its decodes."""
+    prefill_s = candidates.uncached_tokens * candidates.prefill_s_per_token
+    decode_s = candidates.answer_tokens * candidates.step_s_per_decode
+    cost_s: Floats = prefill_s * delayed(candidates) + decode_s * candidates.requests
+    return cost_s
 
-    Work added to a queue delays everybody who comes before it is empty again. For one server
-    with random arrivals at utilisation r those are r / (1 - r) for each unit of work, which is
-    also the mean number in the system: so it is counted, not computed from an estimated r.
+
+def delayed(candidates: Candidates) -> float:
+    """How many requests a second of prefill delays: as many as wait where the fewest do.
+
+    Work added to a queue delays everybody who comes before it is empty again: for one server
+    with random arrivals at utilisation r, r / (1 - r) requests, which is also the mean number
+    in the system. So it is counted, not computed from an estimated r. While one worker is
+    idle, capacity is not scarce: the mean over all workers would keep a burst of equal prompts
+    together on one of them for ever.
     """
-    return float(candidates.waiting.sum()) / len(candidates)
+    return float(candidates.waiting.min())
 
 
 def least(first: Ints, second: Ints) -> int:

@@ -7,6 +7,7 @@ adapter calls after each call here.
 from dataclasses import dataclass
 
 from services.scheduler.admission import WaitingRoom
+from services.scheduler.answers import AnswerLengths
 from services.scheduler.books import Books, Placement
 from services.scheduler.candidates import Filter
 from services.scheduler.decisions import DecisionRecord, Decisions
@@ -55,8 +56,9 @@ class Scheduler:
         self.index = PrefixIndex(bounds.indexed_blocks, SLOTS)
         self.queue = WaitingRoom(bounds.queued_requests)
         self.decisions = Decisions(DECISIONS_KEPT)
-        self._filter = Filter(self.fleet, self.books, self.rates, self.index)
-        self._answers: list[Answer] = []
+        self.answers = AnswerLengths()
+        self._filter = Filter(self.fleet, self.books, self.rates, self.index, self.answers)
+        self._late: list[Answer] = []
 
     def place(self, request: Request, now_s: float) -> Outcome:
         """Place a request now, or let it wait, or turn it away."""
@@ -76,13 +78,24 @@ class Scheduler:
         self._dispatch(now_s)
         return outcome
 
-    def finish(self, key: Key, now_s: float, actual_ttft_s: float | None = None) -> Finished | None:
-        """A request ended; its room goes to who waits. None when it held no placement."""
+    def finish(
+        self,
+        key: Key,
+        now_s: float,
+        actual_ttft_s: float | None = None,
+        answer_tokens: int | None = None,
+    ) -> Finished | None:
+        """A request ended; its room goes to who waits. None when it held no placement.
+
+        `answer_tokens` is the length of an answer that was not cut short.
+        """
         placement = self.books.finish(key)
         if placement is None:
             self.queue.leave(key)
             return None
         self._expect_no_more(placement)
+        if answer_tokens is not None:
+            self.answers.learn(placement.pool, answer_tokens)
         finished = self._finished(placement, actual_ttft_s)
         self._dispatch(now_s)
         return finished
@@ -161,8 +174,8 @@ class Scheduler:
 
     def take_answers(self) -> list[Answer]:
         """The answers since the last call, to requests that had to wait."""
-        answers, self._answers = self._answers, []
-        return answers
+        late, self._late = self._late, []
+        return late
 
     def _dispatch(self, now_s: float) -> None:
         for pool in self.queue.pools():
@@ -234,6 +247,7 @@ class Scheduler:
         self.index.expect(slot, expected)
         placement = Placement(
             key=request.key,
+            pool=request.pool,
             worker_id=hello.worker_id,
             epoch=hello.epoch,
             uncached_tokens=request.prompt_tokens - placed.cached_tokens,
@@ -262,4 +276,4 @@ class Scheduler:
         self.index.drop(member.slot)
 
     def _answer(self, request: Request, outcome: Settled) -> None:
-        self._answers.append(Answer(request, outcome))
+        self._late.append(Answer(request, outcome))

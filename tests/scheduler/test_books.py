@@ -4,9 +4,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from services.scheduler.books import Books, Placement
-from services.scheduler.facts import Key, Report
+from services.scheduler.facts import Key, Kind, Pool, Report
 
 SLOTS = 3
+POOL = Pool("m", "", Kind.GENERATE)
 WORKER = st.integers(0, SLOTS - 1)
 KEY = st.builds(Key, st.integers(1, 2), st.sampled_from("rst"))
 
@@ -14,6 +15,7 @@ KEY = st.builds(Key, st.integers(1, 2), st.sampled_from("rst"))
 def placement(key: Key, worker: int, epoch: int = 1, tokens: int = 10) -> Placement:
     return Placement(
         key=key,
+        pool=POOL,
         worker_id=f"w{worker}",
         epoch=epoch,
         uncached_tokens=tokens,

@@ -12,6 +12,7 @@ from services.scheduler.placement import POLICIES, Policy, delayed, predicted_tt
 from tests.scheduler.makers import request
 
 PROMPT = 1000
+ANSWER = 50.0
 
 
 def worker(**known: Any) -> dict[str, Any]:
@@ -54,6 +55,7 @@ def candidates(*workers: dict[str, Any]) -> Candidates:
         prefill_s_per_token=column("s_per_token"),
         step_s=column("step_s"),
         step_s_per_decode=column("step_s_per_decode"),
+        answer_tokens=ANSWER,
     )
 
 
@@ -75,7 +77,7 @@ def choose(policy: str | Policy, *workers: dict[str, Any], **said: Any) -> int:
             [worker(), worker(cached=500, queued=501)], 0, id="a-longer-queue-beats-the-prefix"
         ),
         pytest.param(
-            [worker(), worker(cached=500, queued=900, waiting=4)],
+            [worker(waiting=1), worker(cached=500, queued=900, waiting=4)],
             1,
             id="under-load-computing-twice-costs-those-behind",
         ),
@@ -86,6 +88,11 @@ def choose(policy: str | Policy, *workers: dict[str, Any], **said: Any) -> int:
             [worker(requests=9, step_s_per_decode=0.01), worker(queued=100)],
             1,
             id="running-decodes-cost-time",
+        ),
+        pytest.param(
+            [worker(requests=9, cached=999, step_s_per_decode=0.01), worker()],
+            1,
+            id="a-crowd-costs-more-than-the-prefix-saves",
         ),
         pytest.param(
             [worker(queued=100), worker(reported=False), worker(queued=300)],
@@ -161,5 +168,5 @@ def test_predicted_ttft_is_work_ahead_and_own_and_steps() -> None:
     assert predicted_ttft_s(known).tolist() == pytest.approx([1.5 + 0.03])
 
 
-def test_delayed_is_the_mean_number_that_waits() -> None:
-    assert delayed(candidates(worker(waiting=1), worker(waiting=4))) == 2.5
+def test_delayed_is_the_least_number_that_waits() -> None:
+    assert delayed(candidates(worker(waiting=1), worker(waiting=4))) == 1

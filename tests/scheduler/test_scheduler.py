@@ -145,13 +145,12 @@ def test_another_block_size_caches_nothing() -> None:
 
 
 def test_a_prompt_on_its_way_is_expected_where_it_goes() -> None:
-    core = fleet_of(hello("a"), hello("b"))
+    core = fleet_of(hello("a"))
     first = core.place(request("r", block_hashes=BLOCKS), 0.0)
     second = core.place(request("s", block_hashes=BLOCKS), 0.0)
     assert isinstance(first, Placed)
     assert isinstance(second, Placed)
     assert (first.cached_tokens, second.cached_tokens) == (0, 8)
-    assert second.worker_id == first.worker_id
 
 
 def test_a_request_that_ended_uncomputed_leaves_nothing_expected() -> None:
@@ -408,3 +407,13 @@ def _happen_to_worker(core: Scheduler, event: str, which: int, number: int) -> N
             core.change(member, KvChange(sequence=number, snapshot=True, stored=(which,)), 0.0)
         case "report":
             core.report(member, Report(running_requests=which), 0.0)
+
+
+@pytest.mark.parametrize("answer", [5, 128])
+def test_a_burst_of_one_prompt_spreads_and_is_computed_once_a_worker(answer: int) -> None:
+    core = fleet_of(*(hello(f"w{n}", max_running=256) for n in range(8)))
+    prompt = {"prompt_tokens": 61, "block_hashes": tuple(range(15)), "max_tokens": answer}
+    placed = [core.place(request(f"r{n}", **prompt), 0.0) for n in range(256)]
+    computed = sum(61 - one.cached_tokens for one in placed if isinstance(one, Placed))
+    assert max(core.books.placed[:8]) < 1.5 * 256 / 8
+    assert computed == 8 * 61 + 248 * 1
