@@ -3,11 +3,12 @@
 # Locust patches the standard library for gevent when it is imported, so it comes first.
 import locust  # isort: skip
 import argparse
+import os
 import sys
 import time
 from typing import Any
 
-from gevent.event import Event
+from gevent.event import Event  # type: ignore[import-untyped]
 from locust.env import Environment
 
 from bench.summary import Run, report
@@ -72,4 +73,7 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    # gRPC's gevent threads can keep a finished interpreter from ending.
+    os._exit(code)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from command import models
+from tests.collector import Collector, collecting
 from tests.system import System, system
 
 
@@ -29,7 +30,17 @@ def sim_system(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 @pytest.fixture(scope="session")
-def vllm_system(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """Everything is real, embeddings too; for tests that leave it as they found it."""
-    with system(tmp_path_factory.mktemp("vllm")) as running:
+def collector() -> Iterator[Collector]:
+    """A real OTLP receiver."""
+    with collecting() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def vllm_system(
+    demo_model: Path, collector: Collector, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[System]:
+    """Everything is real, embeddings and traces too; for tests that leave it as they found it."""
+    traced = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, "OTEL_BSP_SCHEDULE_DELAY": "200"}
+    with system(tmp_path_factory.mktemp("vllm"), env=traced) as running:
         yield running

@@ -154,5 +154,9 @@ def _refusal(turned_away: pb.TurnedAway, model: str) -> Refusal:
             return Unavailable(turned_away.message, retry_after_s)
         case pb.TURNED_AWAY_REASON_TOO_LARGE:
             return Invalid(turned_away.message, code="context_length_exceeded")
-        case _:
+        case pb.TURNED_AWAY_REASON_INVALID:
+            return Invalid(turned_away.message)
+        case pb.TURNED_AWAY_REASON_QUEUE_FULL:
             return Overloaded(turned_away.message, retry_after_s)
+        case _:
+            return Unavailable(turned_away.message, retry_after_s)
