@@ -33,7 +33,8 @@ gen:
 	@rm -f $(GENERATED)
 	@$(MAKE) --no-print-directory $(GENERATED)
 
-# --no-deps: each lock is complete. --no-compile: Python compiles what is imported, when it is.
+# --no-deps: each lock is complete. Compiled in parallel afterwards, which pip cannot; without it
+# six processes would each compile vLLM and torch at every start where Python may not write them.
 $(INSTALLED): $(LOCK) requirements/dev.lock pyproject.toml setup.py
 	@begun=$$SECONDS; \
 	test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }; \
@@ -45,6 +46,7 @@ $(INSTALLED): $(LOCK) requirements/dev.lock pyproject.toml setup.py
 	  echo "completing torch: this is its CUDA build (PIP_EXTRA_INDEX_URL can name an index of CPU builds)"; \
 	  $(PIP) -c $(LOCK) torch; }; \
 	$(PIP) --no-deps --no-build-isolation --editable .; \
+	$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true; \
 	echo "installed in $$((SECONDS - begun)) s"
 	@touch $@
 

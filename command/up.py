@@ -3,6 +3,7 @@
 import asyncio
 import shutil
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,7 +95,15 @@ async def _run(
 
 async def _work(supervisor: Supervisor, options: Options, chat: Model, progress: Progress) -> None:
     await supervisor.start(options.start_timeout_s)
-    for line in hints.after_start(options.port, chat.names[0]):
+    for line in hints.after_start(options.port, chat.names[0], _program()):
         progress.line(line)
     await supervisor.watch()
     raise CommandError("every service is down; their logs say why")
+
+
+def _program() -> str:
+    """How to call this command from here."""
+    if shutil.which("headway"):
+        return "headway"
+    own = Path(sys.executable).with_name("headway")
+    return str(own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own)
