@@ -11,7 +11,8 @@ def _model(directory: Path) -> Any:
     import torch
     from transformers import AutoModelForCausalLM
 
-    return AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+    return model.eval()
 
 
 def greedy_ids(model_dir: Path, prompt_ids: Sequence[int], max_tokens: int) -> list[int]:

@@ -70,7 +70,7 @@ async def main(config: Config, telemetry: Telemetry) -> None:
         async with grpc_server(config.listen, SERVICE, register, LAST_FRAMES_S) as (health, port):
             identity.address = config.address or f"{config.listen.rpartition(':')[0]}:{port}"
             identity.facts = await _unless(stopping, engine.start())
-            worker.limits = Limits.of(identity.models, identity.facts)
+            worker.limits = Limits.of(identity.models, identity.kind, identity.facts)
             log.info("the engine is up", engine=identity.facts.engine, address=identity.address)
             joining = Joining(identity, identity.facts, engine, worker, metrics)
             await _serve(config, worker, engine, joining, health, stopping)

@@ -57,11 +57,12 @@ class Limits:
     models: tuple[str, ...]
     max_model_tokens: int
     vocabulary_size: int
+    embeds: bool = False
 
     @classmethod
-    def of(cls, models: tuple[str, ...], facts: EngineFacts) -> "Limits":
+    def of(cls, models: tuple[str, ...], kind: str, facts: EngineFacts) -> "Limits":
         """The limits that the engine's facts set."""
-        return cls(models, facts.max_model_tokens, facts.vocabulary_size)
+        return cls(models, facts.max_model_tokens, facts.vocabulary_size, kind == "embed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,9 @@ def accept(request: Request, limits: Limits) -> Accepted | Failure:
     """
     failure = (
         _not_served(request.model, request.adapter, limits)
+        or (
+            _invalid("this worker embeds, it does not generate", "model") if limits.embeds else None
+        )
         or _ids_out_of_range(request, limits)
         or _out_of_range(request)
         or _not_resumable(request)

@@ -21,10 +21,21 @@ class Decoder:
     def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int], keep_special: bool) -> None:
         self._tokenizer = tokenizer
         self._skip_special = not keep_special
-        self._stream = self._seeded(prompt)
+        tail = self._tail(prompt)
+        self._stream = DecodeStream(ids=tail, skip_special_tokens=self._skip_special)
+        # A stream whose seed ends in half a character gives the seed out with its first text.
+        seed = self._text(tail)
+        self._given_out = seed if seed.endswith(_REPLACEMENT) else ""
 
     def step(self, token_id: int) -> str:
         """The text that this token makes certain; often a word, sometimes nothing."""
+        text = self._step(token_id)
+        if text and self._given_out:
+            text = text[_common_length(text, self._given_out) :]
+            self._given_out = ""
+        return text
+
+    def _step(self, token_id: int) -> str:
         try:
             return self._stream.step(self._tokenizer, token_id) or ""
         # The binding raises bare Exception; its message is all that tells the case apart.
@@ -35,14 +46,6 @@ class Decoder:
             self._stream = DecodeStream(skip_special_tokens=self._skip_special)
             return self._stream.step(self._tokenizer, token_id) or ""
 
-    def _seeded(self, prompt: Sequence[int]) -> DecodeStream:
-        """A stream that knows enough of the prompt's end to decode as if it knew all of it."""
-        whole, part = self._split(self._tail(prompt))
-        stream = DecodeStream(ids=whole, skip_special_tokens=self._skip_special)
-        for token_id in part:
-            stream.step(self._tokenizer, token_id)
-        return stream
-
     def _tail(self, prompt: Sequence[int]) -> list[int]:
         """The shortest tail that shows text: after no text, a decoder may eat a space."""
         size = _SHORTEST_SEED
@@ -52,17 +55,14 @@ class Decoder:
             tail = list(prompt[-size:])
         return tail
 
-    def _split(self, tail: list[int]) -> tuple[list[int], list[int]]:
-        """Set apart tokens at the end that are part of a character which is not whole."""
-        # A stream seeded with half a character would give the whole seed out as new text.
-        for size in range(len(tail), max(0, len(tail) - 4), -1):
-            if not self._text(tail[:size]).endswith(_REPLACEMENT):
-                return tail[:size], tail[size:]
-        return tail, []
-
     def _text(self, ids: list[int]) -> str:
         text: str = self._tokenizer.decode(ids, skip_special_tokens=self._skip_special)
         return text
+
+
+def _common_length(one: str, other: str) -> int:
+    pairs = zip(one, other, strict=False)
+    return next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,6 @@ from services.worker.engine import (
     EngineFacts,
     EngineFull,
     EngineLoad,
-    EngineRefused,
     FirstToken,
     KvEvent,
     Output,

@@ -17,7 +17,11 @@ NEEDED = {
 
 def test_what_is_needed_is_enough() -> None:
     config = from_env(Config, "WORKER", NEEDED)
-    assert (config.model_names, config.engine, config.kind) == (("main", "alias"), "vllm", "generate")
+    assert (config.model_names, config.engine, config.kind) == (
+        ("main", "alias"),
+        "vllm",
+        "generate",
+    )
 
 
 @pytest.mark.parametrize("variable", NEEDED)

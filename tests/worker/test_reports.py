@@ -26,9 +26,7 @@ def reporting(load: EngineLoad, now_s: float = 100.0) -> Reporting:
         ),
     ],
 )
-def test_when_a_report_is_due(
-    load: EngineLoad, is_draining: bool, now_s: float, due: bool
-) -> None:
+def test_when_a_report_is_due(load: EngineLoad, is_draining: bool, now_s: float, due: bool) -> None:
     told = reporting(EngineLoad(running=8))
     assert told.is_due(load, is_draining, now_s, heartbeat_s=1.0) is due
 

@@ -52,7 +52,9 @@ A_FORM = Constraint(ConstraintKind.REGEX, ("a",))
         pytest.param(asking(adapter="x"), FailureKind.NOT_SERVED, "adapter", id="unknown-adapter"),
         pytest.param(asking(prompt=[]), FailureKind.INVALID, "prompt", id="empty"),
         pytest.param(asking(prompt=[100]), FailureKind.INVALID, "prompt", id="no-such-token"),
-        pytest.param(asking(prompt=[1] * 10), FailureKind.INVALID, "prompt", id="fills-the-context"),
+        pytest.param(
+            asking(prompt=[1] * 10), FailureKind.INVALID, "prompt", id="fills-the-context"
+        ),
         pytest.param(asking(max_tokens=8), FailureKind.INVALID, "max_tokens", id="too-many"),
         pytest.param(asking(max_tokens=0), FailureKind.INVALID, "max_tokens", id="none-at-all"),
         pytest.param(
@@ -69,7 +71,10 @@ A_FORM = Constraint(ConstraintKind.REGEX, ("a",))
             asking(presence_penalty=-3.0), FailureKind.INVALID, "presence_penalty", id="presence"
         ),
         pytest.param(
-            asking(repetition_penalty=0.0), FailureKind.INVALID, "repetition_penalty", id="repetition"
+            asking(repetition_penalty=0.0),
+            FailureKind.INVALID,
+            "repetition_penalty",
+            id="repetition",
         ),
         pytest.param(asking(choices=129), FailureKind.INVALID, "choices", id="too-many-choices"),
         pytest.param(asking(logprobs=21), FailureKind.INVALID, "logprobs", id="too-many-logprobs"),

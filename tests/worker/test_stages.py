@@ -15,9 +15,6 @@ def test_stages_lie_between_the_readings() -> None:
 def test_stages_sum_to_the_whole(readings: list[float]) -> None:
     parts = stages(FirstTokenTimes(*readings[:4]), readings[4])
     total = (
-        parts.worker_ingress_us
-        + parts.engine_queue_us
-        + parts.prefill_us
-        + parts.worker_egress_us
+        parts.worker_ingress_us + parts.engine_queue_us + parts.prefill_us + parts.worker_egress_us
     )
     assert total == round((readings[4] - readings[0]) * 1e6)
