@@ -8,13 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from command import hints, memory, ports
+from command import hints, memory
 from command.chosen import chat_model, embedding_model
 from command.errors import CommandError
 from command.guardian import Guard
 from command.machine import require_libraries, this_machine
 from command.options import Options
 from command.plan import Model, Process, plan, wanted_ports
+from command.ports import Reservations
 from command.processes import kill_session
 from command.progress import Progress
 from command.state import only_system, read_state, state_home
@@ -26,9 +27,9 @@ def up(options: Options) -> None:
     """Run the system in the foreground. Raises CommandError when it does not come up."""
     home = state_home()
     progress = Progress()
-    with only_system(home), _state_removed(home):
+    with only_system(home), _state_removed(home), Reservations() as reservations:
         _end_leftovers(home)
-        processes, chat = _prepare(options, progress)
+        processes, chat = _prepare(options, progress, reservations)
         _empty(home / "logs")
         asyncio.run(_run(processes, options, chat, home, progress))
 
@@ -55,8 +56,10 @@ def _empty(logs: Path) -> None:
     logs.mkdir(parents=True)
 
 
-def _prepare(options: Options, progress: Progress) -> tuple[Sequence[Process], Model]:
-    ports.require_free(options.port)
+def _prepare(
+    options: Options, progress: Progress, reservations: Reservations
+) -> tuple[Sequence[Process], Model]:
+    reservations.require(options.port)
     _require_tenants(options.tenants)
     machine = this_machine()
     if options.engine == "vllm" or options.embedding_workers:
@@ -64,7 +67,7 @@ def _prepare(options: Options, progress: Progress) -> tuple[Sequence[Process], M
     chat = chat_model(options.model, options.model_name, options.engine, progress)
     embedding = embedding_model() if options.embedding_workers else None
     memory.require_memory(memory.needed_gb(options, chat, embedding, machine))
-    chosen = ports.choose(wanted_ports(options))
+    chosen = reservations.choose(wanted_ports(options))
     return plan(options, chat, embedding, machine, chosen), chat
 
 
