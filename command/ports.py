@@ -1,50 +1,45 @@
-"""Finds ports to listen on: the wanted ones, or others when those are taken.
+"""Finds ports to listen on: the wanted ones, or others when those are taken."""
 
-A service binds its port seconds after it was chosen here. Until then other systems of the same
-user are kept off it by a lock file a port, which the kernel lets go of when `up` ends.
-"""
-
-import fcntl
-import os
 import random
 import socket
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Self
 
 from command.errors import CommandError
 from command.plan import HOST, Ports
 
-# Below the range from which the kernel takes ports for outgoing connections: nothing but another
-# program that listens can take them.
+# Below the range from which the kernel takes ports for outgoing connections: a port chosen here
+# is still free seconds later, when the service binds it.
 _OTHERS = range(20_000, 30_000)
 
 
-class Reserved:
-    """The ports reserved until the block is left."""
+class Reservations:
+    """Ports that belong to one system while it runs, also before its services bind them.
+
+    A worker loads for half a minute before it listens, and a service that died comes back to
+    its port: another system that starts meanwhile must not take it. Each port is claimed by an
+    abstract socket of its name, which the kernel forgets with the process, however that ends.
+    """
 
     def __init__(self) -> None:
-        self._locks = ExitStack()
-        self._folder = Path(tempfile.gettempdir()) / f"headway-ports-{os.getuid()}"
+        self._claims: list[socket.socket] = []
 
     def __enter__(self) -> Self:
-        self._folder.mkdir(mode=0o700, exist_ok=True)
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._locks.close()
+    def __exit__(self, *_: object) -> None:
+        for claim in self._claims:
+            claim.close()
 
     def require(self, port: int) -> None:
-        """Reserve this very port. Raises CommandError when it is taken."""
-        if not self._take(port):
+        """Reserve this very port. Raises CommandError when it is in use."""
+        if not self._reserve(port):
             raise CommandError(
                 f"port {port} is in use; stop what listens there, or choose another with --port"
             )
 
     def choose(self, wanted: Iterable[tuple[str, Ports]]) -> list[Ports]:
-        """Reserve the ports of each process. An edge's HTTP port stays: edges share it."""
+        """The ports for each process. An edge gets its HTTP port as it is: edges share it."""
         return [
             Ports(
                 ports.serve if service == "edge" else self._choose(ports.serve),
@@ -55,23 +50,25 @@ class Reserved:
 
     def _choose(self, wanted: int) -> int:
         for port in _candidates(wanted):
-            if self._take(port):
+            if self._reserve(port):
                 return port
         raise CommandError("no port is free on the loopback interface")
 
-    def _take(self, port: int) -> bool:
-        lock = (self._folder / str(port)).open("w")
+    def _reserve(self, port: int) -> bool:
+        claim = socket.socket(socket.AF_UNIX)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
+            claim.bind(f"\0headway-port-{port}")
+        except OSError:
+            claim.close()
             return False
-        self._locks.enter_context(lock)
+        self._claims.append(claim)
+        # A claim on a port that another program holds stays: it only keeps others from trying.
         return _is_free(port)
 
 
 def _candidates(wanted: int) -> Iterator[int]:
     yield wanted
+    # By chance, so that two systems that start at once do not race for the same ports.
     yield from random.sample(_OTHERS, len(_OTHERS))
 
 

@@ -16,7 +16,6 @@ from command.machine import require_libraries, this_machine
 from command.options import Options
 from command.plan import Model, Process, plan, wanted_ports
 from command.ports import Reservations
-from command.ports import Reserved
 from command.processes import kill_session
 from command.progress import Progress
 from command.state import only_system, read_state, state_home
