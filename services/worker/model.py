@@ -1,6 +1,7 @@
 """The model's files on disk, and the engine that the settings ask for."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download
@@ -43,11 +44,16 @@ def _sim(config: Config, tokenizer: Tokenizer) -> Engine:
 
 
 def sim_settings(config: Config) -> SimSettings:
-    """The simulator's settings. Raises SettingError."""
+    """The simulator's settings; the worker's own sizes go first. Raises SettingError."""
     try:
-        return read_settings(config.sim)
+        settings = read_settings(config.sim)
     except ValueError as error:
         raise SettingError(f"WORKER_SIM: {error}") from error
+    return replace(
+        settings,
+        block_size=config.block_size or settings.block_size,
+        max_running=config.max_running or settings.max_running,
+    )
 
 
 def _context(directory: Path) -> int:

@@ -74,6 +74,7 @@ class SimRun:
     run_id: str
     tokens: Tokens
     max_tokens: int
+    priority: int = 0  # lower goes first
     cached_tokens: int = 0
     computed: int = 0  # tokens whose keys and values exist
     made: int = 0
@@ -198,8 +199,11 @@ class SimCore:
         return min(1.0, blocks / self.settings.capacity_blocks)
 
     def submit(self, run: SimRun) -> None:
-        """Queue a run: first come, first served."""
-        self.waiting.append(run)
+        """Queue a run: by priority, and first come, first served within one."""
+        place = len(self.waiting)
+        while place and self.waiting[place - 1].priority > run.priority:
+            place -= 1
+        self.waiting.insert(place, run)
 
     def abort(self, run_id: str) -> SimRun | None:
         """End a run at once; None when there is none of this id."""

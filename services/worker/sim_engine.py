@@ -178,7 +178,7 @@ class SimEngine:
             run.tokens, self._settings.block_size, self._words, _variant(run), run.cache_salt
         )
         opened = self._open[run.run_id] = _Open(run)
-        self._core.submit(SimRun(run.run_id, tokens, run.max_tokens))
+        self._core.submit(SimRun(run.run_id, tokens, run.max_tokens, run.priority))
         self._work.set()
         return opened
 

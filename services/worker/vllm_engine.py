@@ -91,9 +91,11 @@ class VllmEngine:
 
     async def abort(self, run_ids: Sequence[str]) -> None:
         """End runs, and wait for the step after which vLLM computes for them no more."""
-        engine = self._running()
+        engine = self._engine
+        if engine is None or engine.errored:
+            return  # nothing runs on a dead engine
         await engine.abort(list(run_ids))
-        if self._load.is_busy and not engine.errored:
+        if self._load.is_busy:
             try:
                 await asyncio.wait_for(self._load.next_step(), LONGEST_STEP_S)
             except TimeoutError:

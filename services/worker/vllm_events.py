@@ -122,11 +122,12 @@ class Subscription:
         if self._next == until:
             return
         async for sequence, payload in self._replayed():
+            if until is not None and sequence >= until:
+                continue  # it comes by subscription
             if sequence > self._next:
                 yield [CacheForgotten()]
-            if until is None or sequence < until:
-                self._next = sequence + 1
-                yield read_batch(payload)
+            self._next = sequence + 1
+            yield read_batch(payload)
         if until is not None and self._next < until:
             yield [CacheForgotten()]
 

@@ -38,7 +38,6 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
 
     def stop(self) -> None:
         """End all streams."""
-        self._answers.put(None)
         if self._server is not None:
             self._server.stop(0).wait()
 
@@ -59,10 +58,13 @@ class FakeScheduler(scheduler_pb2_grpc.SchedulerServiceServicer):
         self, request_iterator: Iterator[pb.JoinRequest], context: grpc.ServicerContext
     ) -> Iterator[pb.JoinResponse]:
         """Listen to one worker."""
+        answers = self._answers = queue.Queue()
+        # However the stream ends, this thread must: the interpreter waits for it.
+        context.add_callback(lambda: answers.put(None))
         self.hellos.put(next(request_iterator).hello)
         yield pb.JoinResponse(welcome=pb.Welcome(heartbeat_ms=self._heartbeat_ms))
         threading.Thread(target=self._listen, args=(request_iterator,), daemon=True).start()
-        while (answer := self._answers.get()) is not None:
+        while (answer := answers.get()) is not None:
             yield answer
 
     def _listen(self, messages: Iterator[pb.JoinRequest]) -> None:

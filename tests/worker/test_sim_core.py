@@ -156,6 +156,14 @@ def test_the_least_recently_used_goes_first_and_a_chain_from_its_tail() -> None:
     assert [each.hashes for each in engine.take_changes() if isinstance(each, Removed)] == [[tail]]
 
 
+def test_lower_priority_numbers_go_first() -> None:
+    engine = core(max_running=1)
+    for name, priority in (("a", 0), ("b", 5), ("c", -1), ("d", 0)):
+        engine.submit(SimRun(name, WordTokens([1], 4, WORDS), 1, priority))
+    admitted = [run.run_id for step in play(engine) for run in step.admitted]
+    assert admitted == ["c", "a", "d", "b"]
+
+
 def test_an_aborted_run_gives_no_token() -> None:
     engine = core()
     engine.submit(run("a", [1, 2], max_tokens=5))

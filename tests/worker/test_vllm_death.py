@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from headway.worker.v1 import worker_pb2 as pb
-from tests.worker.launched import children, launched, wait_until_gone
+from tests.worker.launched import children, environment, launched, start, wait_until_gone
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(400)]
 
@@ -36,16 +36,13 @@ def test_a_dead_engine_fails_its_requests_and_ends_the_worker(
         assert wait_until_gone(list(below)) == []
     assert failed.value.code() == grpc.StatusCode.UNAVAILABLE
     assert failed.value.details() == "the engine failed"
-    assert (tmp_path / "log").read_text().splitlines()[-1] == "worker: the vLLM engine process died"
+    assert "worker: the vLLM engine process died" in (tmp_path / "log").read_text().splitlines()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_no_engine_outlives_a_worker_that_ends_while_it_starts(
     demo_model: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """The embedding engine: the smaller of the two paths."""
-    from tests.worker.launched import environment, start
-
     process = start(environment(demo_model, "127.0.0.1:1", WORKER_ENGINE="vllm"))
     assert process.stderr is not None
     below: dict[int, str] = {}
