@@ -42,6 +42,7 @@ async def serving(
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                proxy_headers=False,  # nothing here reads the client's address
                 backlog=BACKLOG,
                 h11_max_incomplete_event_size=HEADERS_LIMIT_BYTES,
                 timeout_graceful_shutdown=max(1, round(drain_s)),
