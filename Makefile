@@ -63,7 +63,7 @@ endef
 test: setup
 	$(call stage,format,$(BIN)/ruff format --check --quiet .)
 	$(call stage,lint,$(BIN)/ruff check --quiet .)
-	$(call stage,types,$(BIN)/mypy services observability command tests)
+	$(call stage,types,$(BIN)/mypy services observability command bench tests)
 	$(call stage,import contracts,$(BIN)/lint-imports --no-cache)
 	$(call stage,protos,$(BIN)/buf lint && $(BIN)/buf format --diff --exit-code)
 	$(call stage,protos against main,! git rev-parse --quiet --verify main >/dev/null || $(BIN)/buf breaking --against '.git#branch=main')

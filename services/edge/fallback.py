@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from xxhash import xxh3_64_intdigest
 
-from services.edge.fleet import Worker
+from services.edge.workers import Worker
 
 BOUND = 1.25  # a worker gets at most this times its fair share of this edge's requests
 PREFIX_BLOCKS = 16  # prompts that share this many blocks go together

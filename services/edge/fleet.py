@@ -2,34 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import grpc
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential
 
 from headway.scheduler.v1 import scheduler_pb2 as pb
 from headway.scheduler.v1 import scheduler_pb2_grpc as rpc
-
-
-@dataclass(frozen=True, slots=True)
-class Worker:
-    """One live worker, as much as an edge needs."""
-
-    id: str
-    address: str
-    generates: bool
-    models: tuple[str, ...]  # the first is the main name
-    max_model_tokens: int
-    draining: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Pool:
-    """What is known of a model's workers. `ready` while one of them takes requests."""
-
-    max_model_tokens: int
-    ready: bool
-    generates: bool
+from services.edge.workers import Pool, Worker
 
 
 class Fleet:

@@ -12,7 +12,6 @@ from headway.worker.v1 import worker_pb2 as pb
 from services.edge import events, fallback, resume
 from services.edge.accounts import Accounts
 from services.edge.config import Config
-from services.edge.fleet import Worker
 from services.edge.gathering import Gathering
 from services.edge.ledger import STAGES, Ledger
 from services.edge.refusals import (
@@ -29,6 +28,7 @@ from services.edge.refusals import (
     answer,
 )
 from services.edge.tenants import ANONYMOUS, Tenants, read_tenants
+from services.edge.workers import Worker
 
 durations = st.lists(st.tuples(st.sampled_from(STAGES), st.floats(0, 10)), max_size=30)
 
