@@ -23,12 +23,11 @@ def trace(wanted: str) -> None:
 
 
 def _latest(edges: list[str]) -> dict[str, Any]:
-    for edge in edges:
-        ledgers = _get(edge, "")
-        if ledgers:
-            found: dict[str, Any] = ledgers[0]
-            return found
-    raise CommandError("no request has been answered yet")
+    ledgers = [ledger for edge in edges for ledger in _get(edge, "")]
+    if not ledgers:
+        raise CommandError("no request has been answered yet")
+    found: dict[str, Any] = max(ledgers, key=lambda ledger: ledger["started_unix_ms"])
+    return found
 
 
 def _find(edges: list[str], wanted: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from services.edge.ledger import Ledger
 from services.edge.pipe import Pipe, Pipes
 from services.edge.placing import Placed, Placer
 from services.edge.refusals import Broken, Invalid, Refusal, Unavailable
+from services.edge.wire import parameter_of, prompt_parameter
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ class Relay:
         """Go on elsewhere after the worker failed (None: its pipe broke)."""
         if failed is not None and not _worth_another(failed):
             self._end(scheduler.FINISH_OUTCOME_FAILED)
-            return _refusal(failed)
+            return _refusal(failed, self.order.encode)
         placed = self.placed
         assert placed is not None, "only what was placed can fail"
         self._end(scheduler.FINISH_OUTCOME_FAILED)
@@ -146,7 +147,7 @@ class Relay:
             f"This model's context is {pool.max_model_tokens} tokens; the prompt has "
             f"{prompt_tokens}" + (f" and the answer may have {wanted}." if asked else ".")
         )
-        return Invalid(message, _prompt_param(self.order.encode), "context_length_exceeded")
+        return Invalid(message, prompt_parameter(self.order.encode), "context_length_exceeded")
 
     def _room(self, prompt_tokens: int) -> int:
         return self.hops.fleet.pools[self.order.encode.model].max_model_tokens - prompt_tokens
@@ -241,10 +242,6 @@ class Relay:
         self.hops.placer.finish(self.placed, report)
 
 
-def _prompt_param(request: tokenizer.EncodeRequest) -> str:
-    return "messages" if request.HasField("chat") else "prompt"
-
-
 # Another worker may do better. The others refused the request for what it is.
 _ANOTHER = frozenset(
     (
@@ -259,7 +256,7 @@ def _worth_another(failed: worker.Failed) -> bool:
     return failed.reason in _ANOTHER
 
 
-def _refusal(failed: worker.Failed) -> Refusal:
+def _refusal(failed: worker.Failed, request: tokenizer.EncodeRequest) -> Refusal:
     if failed.reason == worker.FAILURE_REASON_INVALID:
-        return Invalid(failed.message, failed.parameter or None)
+        return Invalid(failed.message, parameter_of(request, failed.parameter))
     return Broken(failed.message)

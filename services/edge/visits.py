@@ -83,6 +83,7 @@ class Visits:
         usage = exchange.usage
         account = {
             **exchange.explain(visit.trace_id),
+            "started_unix_ms": visit.started_ns // 1_000_000,
             "model": exchange.ask.model,
             "status": visit.status,
             "completion_tokens": usage.completion_tokens,

@@ -78,6 +78,27 @@ def sampling_of(sampling: Sampling, max_tokens: int | None) -> worker.Sampling:
     return message
 
 
+# What the worker calls otherwise than OpenAI does.
+_PARAMETERS = {
+    "choices": "n",
+    "constraint": "response_format",
+    "include_stop": "include_stop_str_in_output",
+    "keep_special_tokens": "skip_special_tokens",
+}
+
+
+def parameter_of(request: tokenizer.EncodeRequest, parameter: str) -> str | None:
+    """OpenAI's name for the worker's parameter that is at fault; None where none is."""
+    if parameter == "prompt":
+        return prompt_parameter(request)
+    return _PARAMETERS.get(parameter, parameter) or None
+
+
+def prompt_parameter(request: tokenizer.EncodeRequest) -> str:
+    """OpenAI's name for the prompt, which depends on the door."""
+    return "messages" if request.HasField("chat") else "prompt"
+
+
 def _message(message: Message) -> tokenizer.Message:
     return tokenizer.Message(
         role=message.role,
