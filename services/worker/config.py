@@ -21,7 +21,7 @@ class Config:
     dtype: str = ""  # empty: float32 on the CPU, else the model's own
     block_size: int = 0  # 0: 32 on the CPU, else vLLM's choice
     max_model_len: int = 0  # 0: what the model allows and the cache holds
-    kv_cache_bytes: int = 0  # 0: 256 MiB on the CPU, else what memory is left
+    kv_cache_bytes: int = 0  # 0: 384 MiB on the CPU, else what memory is left
     max_running: int = 0  # 0: 16 on the CPU, else vLLM's choice
     drain_s: float = 4.0  # running requests get this long to end
 

@@ -20,7 +20,7 @@ from services.worker import tether
 from services.worker.vllm_load import LoadLogger
 
 _CPU_BLOCK_SIZE = 32  # the smallest that vLLM's CPU attention takes
-_CPU_KV_CACHE_BYTES = 256 << 20
+_CPU_KV_CACHE_BYTES = 384 << 20  # the demo model's whole context in float32
 _CPU_MAX_RUNNING = 16
 _END_S = 1.5  # vLLM's process gets this long to end by itself
 
