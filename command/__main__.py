@@ -1,5 +1,6 @@
 """The `headway` command: one door, one place where failures become a line and an exit code."""
 
+import os
 import signal
 import sys
 from argparse import Namespace
@@ -23,6 +24,10 @@ def main() -> None:
         sys.exit(FAILED)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read the output has had enough (`headway trace | head`). The interpreter would
+        # try once more to write the rest when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _interrupt(number: int, frame: object) -> Never:
