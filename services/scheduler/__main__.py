@@ -19,6 +19,7 @@ from services.scheduler.metrics import Metrics
 from services.scheduler.placement import POLICIES
 from services.scheduler.scheduler import Bounds, Scheduler
 from services.scheduler.server import SERVICE, SchedulerService
+from services.scheduler.shares import read_weights
 from services.serving import ListenError, grpc_server, stop_signal
 from services.settings import SettingError, from_env
 
@@ -50,7 +51,8 @@ def make_service(
     """The service, from its core outwards."""
     policy = POLICIES[config.policy](Random(config.seed))
     bounds = Bounds(config.queue_limit, config.index_limit)
-    core = Scheduler(policy, config.worker_ttl_s, bounds)
+    weights = read_weights(config.weights)
+    core = Scheduler(policy, config.worker_ttl_s, bounds, weights)
     desk = Desk(core, metrics, telemetry, config.lease_ms)
     return SchedulerService(desk, Joining(desk, config.heartbeat_ms, log))
 

@@ -1,13 +1,16 @@
 """Who waits, and who is next. Pure.
 
 Requests wait here while every worker that fits them is full, one line a pool: by priority
-class, then by arrival.
+class, then by what their tenants have been served, then by deadline, then by arrival.
 """
 
+import math
 from bisect import bisect_left, insort
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from services.scheduler.facts import Key, Pool, Request
+from services.scheduler.shares import Shares
 
 KEEP = 0.9
 """What the mean time between two departures keeps of its past at each departure."""
@@ -17,19 +20,24 @@ RETRY_S = (0.1, 60.0)
 
 
 class Waiter(NamedTuple):
-    """A request's place in its line; the number tells arrivals apart."""
+    """A request's place among its tenant's; the number tells arrivals apart."""
 
-    priority: int
+    deadline_s: float
     number: int
     request: Request
+
+
+Class = dict[str, list[Waiter]]
+"""One priority class of one pool: the tenants' own lines."""
 
 
 class WaitingRoom:
     """A bounded queue."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, shares: Shares) -> None:
         self.limit = limit
-        self._lines: dict[Pool, list[Waiter]] = {}
+        self._shares = shares
+        self._classes: dict[Pool, dict[int, Class]] = {}
         self._waiters: dict[Key, Waiter] = {}
         self._arrivals = 0
         self._gap_s: float | None = None
@@ -48,21 +56,19 @@ class WaitingRoom:
 
     def add(self, request: Request) -> None:
         """Put a request in its line. The caller has seen that there is room."""
-        waiter = Waiter(request.priority, self._arrivals, request)
+        deadline_s = math.inf if request.deadline_s is None else request.deadline_s
+        waiter = Waiter(deadline_s, self._arrivals, request)
         self._arrivals += 1
         self._waiters[request.key] = waiter
-        insort(self._lines.setdefault(request.pool, []), waiter)
+        classes = self._classes.setdefault(request.pool, {})
+        insort(classes.setdefault(request.priority, {}).setdefault(request.tenant, []), waiter)
 
     def leave(self, key: Key) -> Request | None:
         """Take a request out. None when it does not wait."""
         waiter = self._waiters.pop(key, None)
         if waiter is None:
             return None
-        pool = waiter.request.pool
-        line = self._lines[pool]
-        del line[bisect_left(line, waiter)]
-        if not line:
-            del self._lines[pool]
+        self._take_out(waiter)
         return waiter.request
 
     def depart(self, key: Key, now_s: float) -> None:
@@ -76,11 +82,45 @@ class WaitingRoom:
 
     def pools(self) -> list[Pool]:
         """The pools for which somebody waits."""
-        return list(self._lines)
+        return list(self._classes)
 
-    def line(self, pool: Pool) -> list[Request]:
-        """Who waits for the pool, in order."""
-        return [waiter.request for waiter in self._lines.get(pool, ())]
+    def is_waited_for(self, pool: Pool) -> bool:
+        """Whether somebody waits for the pool."""
+        return pool in self._classes
+
+    def order(self, pool: Pool) -> Iterator[Request]:
+        """Who is next, one after the other.
+
+        Meant to be read while the caller serves: one that it takes out is charged, which
+        changes who comes next; one that it leaves waiting is passed over.
+        """
+        for _, tenants in sorted(self._classes.get(pool, {}).items()):
+            yield from self._order(tenants)
+
+    def _order(self, tenants: Class) -> Iterator[Request]:
+        passed = dict.fromkeys(tenants, 0)
+        while heads := [
+            (self._shares.served(tenant), line[passed[tenant]], tenant)
+            for tenant, line in tenants.items()
+            if passed[tenant] < len(line)
+        ]:
+            _, waiter, tenant = min(heads, key=lambda head: (head[0], head[1][:2]))
+            yield waiter.request
+            if waiter.request.key in self._waiters:
+                passed[tenant] += 1
+
+    def _take_out(self, waiter: Waiter) -> None:
+        request = waiter.request
+        classes = self._classes[request.pool]
+        tenants = classes[request.priority]
+        line = tenants[request.tenant]
+        del line[bisect_left(line, waiter[:2], key=lambda each: each[:2])]
+        if not line:
+            del tenants[request.tenant]
+        if not tenants:
+            del classes[request.priority]
+        if not classes:
+            del self._classes[request.pool]
 
     def held_by(self, owner: int) -> list[Key]:
         """The requests of one owner that wait."""

@@ -22,6 +22,8 @@ class Placement:
     epoch: int
     uncached_tokens: int
     decode_tokens: int
+    tenant: str = ""
+    charged_answer_tokens: int = 0
     expected_blocks: tuple[int, ...] = ()
     lease_end_s: float | None = None
     decision_number: int = 0

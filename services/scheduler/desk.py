@@ -153,7 +153,8 @@ class Desk:
         actual_s = report.actual_ttft_ms / 1000 if has_token else None
         whole = report.outcome == pb.FINISH_OUTCOME_COMPLETED
         tokens = report.completion_tokens if whole else None
-        finished = self.core.finish(Key(owner, report.request_id), now_s, actual_s, tokens)
+        key = Key(owner, report.request_id)
+        finished = self.core.finish(key, now_s, actual_s, tokens, report.completion_tokens)
         if finished is not None and finished.error_s is not None:
             self._metrics.predicted(finished.error_s)
         return finished

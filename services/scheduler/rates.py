@@ -72,6 +72,7 @@ class Rates:
 
     def __init__(self, slots: int) -> None:
         self.known = np.zeros(slots, np.bool_)
+        self.unknown: set[int] = set()  # of those that joined
         self.prefill_s_per_token = np.zeros(slots)
         self.step_s = np.zeros(slots)
         self.step_s_per_decode = np.zeros(slots)
@@ -82,15 +83,24 @@ class Rates:
         """A worker joins: until it reports, it is like the mean of those peers that did."""
         known = [peer for peer in peers if self.known[peer]]
         prior = self._mean(known) if known else PRIOR
-        self._prefill[slot] = Fit(prior.prefill, (64.0, 2048.0))
-        self._step[slot] = Fit(prior.step, (1.0, 16.0))
         self.known[slot] = False
-        self._write(slot)
+        self.unknown.add(slot)
+        self._begin(slot, prior)
+
+    def follow(self, slot: int, peer: int) -> None:
+        """A peer that has not reported a prefill yet is taken to be like one that has.
+
+        Else the first slow prefill of a cold engine would make the worker that has the prefix
+        look worse than one of which nothing is known.
+        """
+        if self.known[peer] and not self.known[slot]:
+            self._begin(slot, self.speed(peer))
 
     def leave(self, slot: int) -> None:
         """A worker is gone."""
         del self._prefill[slot], self._step[slot]
         self.known[slot] = False
+        self.unknown.discard(slot)
 
     def learn(self, slot: int, report: Report) -> None:
         """Take a report's timings in."""
@@ -100,8 +110,10 @@ class Rates:
             prefill.add(timing.computed_tokens, timing.prefill_us * US)
         self._learn_steps(slot, report, sum(timing.computed_tokens for timing in timed))
         if timed or (report.steps and report.step_time_us):
-            self.known[slot] |= bool(timed)
             self._write(slot)
+        if timed:
+            self.known[slot] = True
+            self.unknown.discard(slot)
 
     def speed(self, slot: int) -> Speed:
         """The worker's speed as it is known now."""
@@ -115,6 +127,11 @@ class Rates:
         if decode_s > 0:  # else the prefills' share is not known well enough to tell
             decoding = report.generated_tokens / report.steps
             self._step[slot].add(decoding, decode_s / report.steps)
+
+    def _begin(self, slot: int, prior: Speed) -> None:
+        self._prefill[slot] = Fit(prior.prefill, (64.0, 2048.0))
+        self._step[slot] = Fit(prior.step, (1.0, 16.0))
+        self._write(slot)
 
     def _mean(self, slots: Sequence[int]) -> Speed:
         speeds = [self.speed(slot) for slot in slots]

@@ -4,7 +4,9 @@ Values in, values out. Requests that had to wait are answered by `take_answers`,
 adapter calls after each call here.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from services.scheduler.admission import WaitingRoom
 from services.scheduler.answers import AnswerLengths
@@ -31,6 +33,7 @@ from services.scheduler.outcomes import (
 )
 from services.scheduler.placement import Policy, predicted_ttft_s
 from services.scheduler.rates import Rates
+from services.scheduler.shares import Shares
 
 DECISIONS_KEPT = 1024
 REJOIN_S = 1.0
@@ -48,13 +51,20 @@ class Bounds:
 class Scheduler:
     """Fleet, books, index and queue, and the one policy that decides."""
 
-    def __init__(self, policy: Policy, worker_ttl_s: float, bounds: Bounds) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        worker_ttl_s: float,
+        bounds: Bounds,
+        weights: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
         self.policy = policy
         self.fleet = Fleet(worker_ttl_s)
         self.books = Books(SLOTS)
         self.rates = Rates(SLOTS)
         self.index = PrefixIndex(bounds.indexed_blocks, SLOTS)
-        self.queue = WaitingRoom(bounds.queued_requests)
+        self.shares = Shares(weights)
+        self.queue = WaitingRoom(bounds.queued_requests, self.shares)
         self.decisions = Decisions(DECISIONS_KEPT)
         self.answers = AnswerLengths()
         self._filter = Filter(self.fleet, self.books, self.rates, self.index, self.answers)
@@ -68,7 +78,7 @@ class Scheduler:
             self.finish(request.key, now_s)
         outcome: Outcome = Waiting()
         # Nobody overtakes: who comes while others wait joins the line.
-        if not self.queue.line(request.pool):
+        if not self.queue.is_waited_for(request.pool):
             outcome = self._decide(request, now_s)
         if not isinstance(outcome, Waiting):
             return outcome
@@ -84,10 +94,12 @@ class Scheduler:
         now_s: float,
         actual_ttft_s: float | None = None,
         answer_tokens: int | None = None,
+        generated_tokens: int | None = None,
     ) -> Finished | None:
         """A request ended; its room goes to who waits. None when it held no placement.
 
-        `answer_tokens` is the length of an answer that was not cut short.
+        `answer_tokens` is the length of an answer that was not cut short, `generated_tokens`
+        what was generated in any case: its tenant pays for that.
         """
         placement = self.books.finish(key)
         if placement is None:
@@ -96,6 +108,9 @@ class Scheduler:
         self._expect_no_more(placement)
         if answer_tokens is not None:
             self.answers.learn(placement.pool, answer_tokens)
+        if generated_tokens is not None:
+            more = generated_tokens - placement.charged_answer_tokens
+            self.shares.settle(placement.tenant, more)
         finished = self._finished(placement, actual_ttft_s)
         self._dispatch(now_s)
         return finished
@@ -116,9 +131,9 @@ class Scheduler:
         older = self.fleet.member(hello.worker_id)
         if older is not None:
             self._forget(older)
-        peers = {slot for pool in hello.pools() for slot in self.fleet.open_pool(pool).roster.slots}
+        peers = self._peers(hello)
         member = self.fleet.join(hello, now_s)
-        self.rates.join(member.slot, sorted(peers))
+        self.rates.join(member.slot, peers)
         self.books.join(member.slot, member.id, hello.epoch)
         self._dispatch(now_s)
         return member
@@ -138,6 +153,9 @@ class Scheduler:
             self.books.prefilled(member.id, timing.request_id)
         self.books.correct(member.slot, report)
         self.rates.learn(member.slot, report)
+        if report.prefills:
+            for slot in self._unknown_peers(member.hello):
+                self.rates.follow(slot, member.slot)
         self.fleet.report(member, report)
         self._dispatch(now_s)
 
@@ -177,12 +195,25 @@ class Scheduler:
         late, self._late = self._late, []
         return late
 
+    def _peers(self, hello: Hello) -> list[int]:
+        """The slots of those that serve what this worker serves."""
+        pools = (self.fleet.open_pool(pool) for pool in hello.pools())
+        return sorted({slot for pool in pools for slot in pool.roster.slots.tolist()})
+
+    def _unknown_peers(self, hello: Hello) -> list[int]:
+        pools = set(hello.pools()) if self.rates.unknown else set()
+        return [
+            slot
+            for slot in self.rates.unknown
+            if not pools.isdisjoint(self.fleet.in_slot(slot).hello.pools())
+        ]
+
     def _dispatch(self, now_s: float) -> None:
         for pool in self.queue.pools():
             self._dispatch_line(pool, now_s)
 
     def _dispatch_line(self, pool: Pool, now_s: float) -> None:
-        for request in self.queue.line(pool):
+        for request in self.queue.order(pool):
             outcome = self._decide(request, now_s)
             if not isinstance(outcome, Waiting):
                 self.queue.depart(request.key, now_s)
@@ -245,13 +276,18 @@ class Scheduler:
         known_blocks = placed.cached_tokens // request.block_size
         expected = request.block_hashes[known_blocks:] if caches else ()
         self.index.expect(slot, expected)
+        uncached_tokens = request.prompt_tokens - placed.cached_tokens
+        answer_tokens = round(self.answers.expected(request))
+        self.shares.charge(request.tenant, uncached_tokens + answer_tokens)
         placement = Placement(
             key=request.key,
             pool=request.pool,
             worker_id=hello.worker_id,
             epoch=hello.epoch,
-            uncached_tokens=request.prompt_tokens - placed.cached_tokens,
+            uncached_tokens=uncached_tokens,
             decode_tokens=request.max_tokens,
+            tenant=request.tenant,
+            charged_answer_tokens=answer_tokens,
             expected_blocks=expected,
             lease_end_s=None if request.lease_s is None else now_s + request.lease_s,
             decision_number=number,

@@ -90,3 +90,21 @@ def test_a_new_worker_is_like_its_known_peers() -> None:
     rates.join(2, peers=(0, 1))
     assert not rates.known[2]
     assert rates.prefill_s_per_token[2] == pytest.approx(rates.prefill_s_per_token[0], rel=0.05)
+
+
+def test_who_has_not_reported_is_like_who_has() -> None:
+    rates = rates_of(0, 1)
+    slow = PrefillTiming(request_id="r", computed_tokens=37, prefill_us=900_000)
+    rates.learn(0, Report(prefills=(slow,)))
+    rates.follow(1, 0)
+    assert rates.prefill_s_per_token[1] == pytest.approx(rates.prefill_s_per_token[0], rel=0.3)
+    assert (rates.known[1], rates.unknown) == (False, {1})
+
+
+def test_who_has_reported_follows_nobody() -> None:
+    rates = rates_of(0, 1)
+    for slot, tokens in ((0, 100), (1, 3000)):
+        rates.learn(slot, prefill(tokens))
+    before = rates.prefill_s_per_token[1]
+    rates.follow(1, 0)
+    assert rates.prefill_s_per_token[1] == before

@@ -417,3 +417,19 @@ def test_a_burst_of_one_prompt_spreads_and_is_computed_once_a_worker(answer: int
     computed = sum(61 - one.cached_tokens for one in placed if isinstance(one, Placed))
     assert max(core.books.placed[:8]) < 1.5 * 256 / 8
     assert computed == 8 * 61 + 248 * 1
+
+
+def test_a_cold_engines_slow_first_prefill_does_not_drive_its_prefix_away() -> None:
+    core = fleet_of(hello("a"), hello("b"))
+    blocks = (1, 2)
+    first = core.place(request("first", block_hashes=blocks), now_s=0.0)
+    assert isinstance(first, Placed)
+    member = core.fleet.member(first.worker_id)
+    assert member is not None
+    core.change(member, KvChange(sequence=0, stored=blocks), now_s=0.5)
+    slow = PrefillTiming(request_id="first", computed_tokens=11, prefill_us=900_000)
+    core.report(member, Report(prefills=(slow,)), now_s=0.9)
+    core.finish(request("first").key, now_s=1.0)
+    again = core.place(request("again", block_hashes=blocks), now_s=2.0)
+    assert isinstance(again, Placed)
+    assert (again.worker_id, again.cached_tokens) == (first.worker_id, 8)
