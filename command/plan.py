@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from command.options import Options, sim_block_size
 
@@ -73,11 +74,16 @@ def plan(
     embedding: Model | None,
     machine: Machine,
     ports: Sequence[Ports],
+    weights: Mapping[str, float] = MappingProxyType({}),
 ) -> tuple[Process, ...]:
-    """The processes in the order of their start; `ports` are in that of `wanted_ports`."""
+    """The processes in the order of their start; `ports` are in that of `wanted_ports`.
+
+    `weights` are the tenants' shares, by name.
+    """
     given = iter(ports)
     pools = [chat] if embedding is None else [chat, embedding]
-    scheduler = _process("scheduler", 0, next(given), {"POLICY": options.policy})
+    shares = ",".join(f"{tenant}={weight:g}" for tenant, weight in weights.items())
+    scheduler = _process("scheduler", 0, next(given), {"POLICY": options.policy, "WEIGHTS": shares})
     tokenizers = [
         _process("tokenizer", index, next(given), _tokenizer(options, machine, pools))
         for index in range(options.tokenizers)

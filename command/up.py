@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -60,7 +60,7 @@ def _prepare(
     options: Options, progress: Progress, reservations: Reservations
 ) -> tuple[Sequence[Process], Model]:
     reservations.require(options.port)
-    _require_tenants(options.tenants)
+    weights = _tenant_weights(options.tenants)
     machine = this_machine()
     if options.engine == "vllm" or options.embedding_workers:
         require_libraries(machine)
@@ -68,13 +68,12 @@ def _prepare(
     embedding = embedding_model() if options.embedding_workers else None
     memory.require_memory(memory.needed_gb(options, chat, embedding, machine))
     chosen = reservations.choose(wanted_ports(options))
-    return plan(options, chat, embedding, machine, chosen), chat
+    return plan(options, chat, embedding, machine, chosen, weights), chat
 
 
-def _require_tenants(file: str) -> None:
+def _tenant_weights(file: str) -> Mapping[str, float]:
     try:
-        if file:
-            read_tenants(Path(file).read_bytes())
+        return read_tenants(Path(file).read_bytes()).weights if file else {}
     except (OSError, ValueError) as error:
         raise CommandError(f"--tenants {file}: {error}") from error
 

@@ -1,11 +1,12 @@
 """Who may call, by API key. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from services.edge.refusals import Unauthorized
 
@@ -13,10 +14,15 @@ ANONYMOUS = ""
 
 
 class Tenant(Struct, forbid_unknown_fields=True):
-    """One entry of the tenants file. A key is the key itself or `sha256:` and its digest."""
+    """One entry of the tenants file. A key is the key itself or `sha256:` and its digest.
 
-    name: str
+    `weight` is the tenant's share where several wait; the scheduler is told by the operator
+    or by `headway up`.
+    """
+
+    name: Annotated[str, Meta(pattern="^[^,]+$")]
     keys: list[str]
+    weight: Annotated[float, Meta(gt=0)] = 1.0
 
 
 class TenantsFile(Struct, forbid_unknown_fields=True):
@@ -30,6 +36,7 @@ class Tenants:
     """Tenants by the digest of their keys. Without any, everybody is anonymous and welcome."""
 
     by_digest: Mapping[str, str]
+    weights: Mapping[str, float] = field(default_factory=dict)
 
     def recognise(self, authorization: str) -> str | Unauthorized:
         """The tenant whose key the `Authorization` header bears."""
@@ -53,7 +60,7 @@ def read_tenants(text: bytes) -> Tenants:
         for key in entry.keys:
             if by_digest.setdefault(_digest(key), entry.name) != entry.name:
                 raise ValueError(f"EDGE_TENANTS: {entry.name} has a key of another tenant")
-    return Tenants(by_digest)
+    return Tenants(by_digest, {entry.name: entry.weight for entry in entries})
 
 
 def _digest(key: str) -> str:

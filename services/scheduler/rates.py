@@ -90,7 +90,7 @@ class Rates:
     def follow(self, slot: int, peer: int) -> None:
         """A peer that has not reported a prefill yet is taken to be like one that has.
 
-        Else the first slow prefill of a cold engine would make the worker that has the prefix
+        Else the first slow steps of a cold engine would make the worker that has the prefix
         look worse than one of which nothing is known.
         """
         if self.known[peer] and not self.known[slot]:

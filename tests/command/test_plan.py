@@ -31,6 +31,13 @@ DEFAULT = planned(Options())
 SIM = planned(Options(engine="sim", embedding_workers=0, sim="base_ms=20,block_size=8"))
 
 
+def test_the_scheduler_is_told_the_tenants_weights() -> None:
+    ports = [ports for _, ports in wanted_ports(Options(embedding_workers=0))]
+    weights = {"acme": 2.0, "other": 0.5}
+    planned = plan(Options(embedding_workers=0), CHAT, None, TWO_CORES, ports, weights)
+    assert planned[0].env["SCHEDULER_WEIGHTS"] == "acme=2,other=0.5"
+
+
 def test_the_default_is_the_whole_system_in_the_order_of_its_start() -> None:
     assert list(DEFAULT) == [
         *("scheduler-0", "tokenizer-0", "worker-0", "worker-1", "worker-2", "edge-0"),
