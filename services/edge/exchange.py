@@ -73,6 +73,8 @@ class Exchange:
         """The next deltas, and what ends the exchange after them, if anything does."""
         deltas: Deltas = []
         for relay, delta, received_s in await self._inbox.take():
+            if not relay.open_choices:
+                continue  # its pipe broke after its last delta
             if delta is None or delta.HasField("failed"):
                 refusal = await relay.resume(None if delta is None else delta.failed)
                 if refusal is not None:

@@ -29,6 +29,7 @@ class Pipe:
         self._stub: rpc.WorkerServiceAsyncStub = rpc.WorkerServiceStub(self._channel)
         self._sinks: dict[int, Sink] = {}
         self._last = 0
+        self.is_lost = False  # it carries nothing any more
         self._conversation: Conversation[Item, pb.PipeRequest, pb.PipeResponse] = Conversation(
             self, acknowledged=False
         )
@@ -80,10 +81,13 @@ class Pipe:
             sink = sinks.get(delta.request)
             if sink is not None:  # an aborted request's last deltas cross the abort
                 sink.put(delta, now_s)
+                if delta.HasField("failed"):
+                    del sinks[delta.request]  # it is lost once, also if the pipe breaks next
         return False
 
     def lost(self) -> None:
         """Tell every request on the pipe."""
+        self.is_lost = True
         sinks, self._sinks = self._sinks, {}
         now_s = time.monotonic()
         for sink in sinks.values():
@@ -99,7 +103,8 @@ class Pipes:
     def to(self, address: str) -> Pipe:
         """The pipe to the worker at this address."""
         found = self._pipes.get(address)
-        if found is not None:
+        # A broken pipe is here for another turn: what started on it now would wait for ever.
+        if found is not None and not found[0].is_lost:
             return found[0]
         pipe = Pipe(address)
         task = asyncio.create_task(pipe.run())

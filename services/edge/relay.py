@@ -68,6 +68,7 @@ class Relay:
     _number: int = 0
     _placed_s: float = 0.0
     _sent_s: float = 0.0
+    _ttft_s: float | None = None  # of this attempt
     first_s: float | None = None
 
     async def begin(self) -> Refusal | None:
@@ -90,6 +91,7 @@ class Relay:
         """Keep the books of a delta: the ids for a resume, the account, the end."""
         self._generated.extend(delta.token_ids)
         if delta.HasField("started"):
+            self._ttft_s = received_s - self._placed_s
             self._account(delta.started, received_s)
         if delta.HasField("finish"):
             self.open_choices -= 1
@@ -164,6 +166,7 @@ class Relay:
             return placed
         self.placed = placed
         self._placed_s = self._sent_s = time.monotonic()
+        self._ttft_s = None
         if not self.started:
             round_trip_s = self._sent_s - asked_s
             self.ledger.charge_hop("scheduler_network", round_trip_s, placed.timings_us)
@@ -237,8 +240,8 @@ class Relay:
             completion_tokens=len(self._generated),
             outcome=outcome,
         )
-        if self.first_s is not None:
-            report.actual_ttft_ms = (self.first_s - self._placed_s) * 1e3
+        if self._ttft_s is not None:
+            report.actual_ttft_ms = self._ttft_s * 1e3
         self.hops.placer.finish(self.placed, report)
 
 

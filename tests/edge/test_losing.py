@@ -1,0 +1,81 @@
+"""What is lost in the very turn of the loop in which something else happens."""
+
+import asyncio
+import json
+
+from headway.worker.v1 import worker_pb2 as worker
+from services.edge.ask import Ask, chat_ask
+from services.edge.exchange import Exchange
+from services.edge.ledger import Ledger
+from services.edge.pipe import Pipes
+from services.edge.relay import Relay
+from tests.edge.conftest import Stage
+from tests.edge.scripted import MODEL
+
+
+class _Sink:
+    """A request that is started again in the turn in which its pipe broke."""
+
+    def __init__(self) -> None:
+        self.arrived: asyncio.Queue[worker.Delta | None] = asyncio.Queue()
+
+    def put(self, delta: worker.Delta | None, received_s: float) -> None:
+        self.arrived.put_nowait(delta)
+
+
+async def test_nothing_starts_on_a_pipe_that_just_broke(stage: Stage) -> None:
+    stage.workers[0].fails_after = 0
+    pipes = Pipes()
+    address = stage.scheduler.fleet[0].address
+    request = worker.GenerateRequest(sampling=worker.Sampling(choices=1))
+
+    class Again(_Sink):
+        def put(self, delta: worker.Delta | None, received_s: float) -> None:
+            # As a placement does that came in this very turn.
+            pipes.to(address).start(request, second)
+
+    second = _Sink()
+    pipes.to(address).start(request, Again())
+    async with asyncio.timeout(5):
+        await second.arrived.get()
+    await pipes.close()
+
+
+async def test_a_resumed_request_reports_no_ttft_of_another_attempt(stage: Stage) -> None:
+    stage.workers[0].fails_after = 5
+    await stage.chat()
+    await stage.scheduler.until(lambda scheduler: len(scheduler.finished) == 2)
+    assert all(report.actual_ttft_ms > 0 for report in stage.scheduler.finished)
+
+
+async def _begun(stage: Stage) -> tuple[Exchange, Relay]:
+    """A request whose worker says nothing by itself."""
+    stage.workers[0].hangs_after = 0
+    messages = [{"role": "user", "content": "hi"}]
+    ask = chat_ask(json.dumps({"model": MODEL, "messages": messages}).encode())
+    assert isinstance(ask, Ask)
+    exchange = Exchange(stage.edge._hops, ask, "r1", "", Ledger(0.0), "", unread_limit=10)
+    assert await exchange.begin() is None
+    return exchange, exchange._relays[0]
+
+
+async def test_a_pipe_that_breaks_after_the_last_delta_takes_nothing_with_it(stage: Stage) -> None:
+    exchange, relay = await _begun(stage)
+    finish = worker.Finish(reason=worker.FINISH_REASON_STOP, completion_tokens=1)
+    relay.put(worker.Delta(text="a", token_ids=[1], finish=finish), 1.0)
+    relay.put(None, 2.0)  # before anybody read the finish: the client reads slowly
+    deltas, refusal = await exchange.advance()
+    assert ([delta.text for _, delta in deltas], refusal) == (["a"], None)
+    assert (relay.resumes, exchange.running) == (0, False)
+
+
+async def test_a_worker_that_fails_a_request_and_then_dies_loses_it_once(stage: Stage) -> None:
+    stage.workers[0].fails_after = 0
+    stage.workers[0].failure = worker.Failed(reason=worker.FAILURE_REASON_UNAVAILABLE)
+    pipes, sink = Pipes(), _Sink()
+    request = worker.GenerateRequest(sampling=worker.Sampling(choices=1))
+    pipes.to(stage.scheduler.fleet[0].address).start(request, sink)
+    failed = await sink.arrived.get()
+    assert failed is not None
+    await pipes.close()
+    assert sink.arrived.empty()
