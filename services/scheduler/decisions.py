@@ -2,9 +2,21 @@
 
 from collections import deque
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from services.scheduler.facts import Request
 from services.scheduler.outcomes import Placed
+
+
+@dataclass(frozen=True, slots=True)
+class Considered:
+    """A candidate as it looked when a request was placed."""
+
+    worker_id: str
+    cached_tokens: int
+    queued_tokens: int
+    requests: int
+    predicted_ttft_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +26,7 @@ class DecisionRecord:
     request: Request
     placed: Placed
     decided_s: float
+    considered: tuple[Considered, ...] = ()
     actual_ttft_s: float | None = None
 
     @property
@@ -47,6 +60,6 @@ class Decisions:
         self._ring[place] = replace(self._ring[place], actual_ttft_s=actual_ttft_s)
         return self._ring[place]
 
-    def last(self) -> list[DecisionRecord]:
-        """All records, oldest first."""
-        return list(self._ring)
+    def last(self, limit: int | None = None) -> list[DecisionRecord]:
+        """The newest records, all without a limit; newest first."""
+        return list(islice(reversed(self._ring), limit))

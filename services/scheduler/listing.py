@@ -1,10 +1,11 @@
 """The fleet as messages, for people and for edges. No decision is made here."""
 
 from headway.scheduler.v1 import scheduler_pb2 as pb
+from services.scheduler.decisions import DecisionRecord
 from services.scheduler.facts import Hello, Report
 from services.scheduler.fleet import Fleet, Member
 from services.scheduler.scheduler import Scheduler
-from services.scheduler.wire import KINDS_ON_WIRE
+from services.scheduler.wire import KINDS_ON_WIRE, write_decision
 
 
 def write_workers(core: Scheduler, model: str, now_s: float) -> pb.ListWorkersResponse:
@@ -17,6 +18,40 @@ def write_workers(core: Scheduler, model: str, now_s: float) -> pb.ListWorkersRe
         queued_requests=len(core.queue),
         policy=core.policy.name,
     )
+
+
+def write_decisions(core: Scheduler, limit: int, now_s: float) -> pb.ListDecisionsResponse:
+    """The last decisions, newest first."""
+    records = core.decisions.last(limit)
+    return pb.ListDecisionsResponse(decisions=[_write_record(each, now_s) for each in records])
+
+
+def _write_record(record: DecisionRecord, now_s: float) -> pb.DecisionRecord:
+    request, placed = record.request, record.placed
+    message = pb.DecisionRecord(
+        request_id=request.key.request_id,
+        model=request.pool.model,
+        tenant=request.tenant,
+        prompt_tokens=request.prompt_tokens,
+        worker_id=placed.worker_id,
+        cached_tokens=placed.cached_tokens,
+        decision=write_decision(placed.decision),
+        waited_us=round(placed.waited_s * 1e6),
+        age_ms=round((now_s - record.decided_s) * 1000),
+        considered=[
+            pb.ConsideredWorker(
+                worker_id=each.worker_id,
+                cached_tokens=each.cached_tokens,
+                queued_prefill_tokens=each.queued_tokens,
+                requests=each.requests,
+                predicted_ttft_ms=each.predicted_ttft_s * 1000,
+            )
+            for each in record.considered
+        ],
+    )
+    if record.actual_ttft_s is not None:
+        message.actual_ttft_ms = record.actual_ttft_s * 1000
+    return message
 
 
 def write_fleet(fleet: Fleet) -> pb.WatchFleetResponse:

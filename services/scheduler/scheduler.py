@@ -12,6 +12,7 @@ from services.scheduler.admission import WaitingRoom
 from services.scheduler.answers import AnswerLengths
 from services.scheduler.books import Books, Placement
 from services.scheduler.candidates import Filter
+from services.scheduler.deciding import Chosen, Deciding
 from services.scheduler.decisions import DecisionRecord, Decisions
 from services.scheduler.facts import Hello, Key, KvChange, Pool, Report, Request
 from services.scheduler.fleet import SLOTS, Fleet, Member
@@ -20,24 +21,17 @@ from services.scheduler.outcomes import (
     AlreadyWaiting,
     Answer,
     DeadlinePassed,
-    Decision,
     Finished,
-    FleetEmpty,
     Outcome,
-    Placed,
     QueueFull,
     Settled,
-    TooLarge,
-    UnknownModel,
     Waiting,
 )
-from services.scheduler.placement import Policy, predicted_ttft_s
+from services.scheduler.placement import Policy
 from services.scheduler.rates import Rates
 from services.scheduler.shares import Shares
 
 DECISIONS_KEPT = 1024
-REJOIN_S = 1.0
-"""When to come again for a pool without workers: a worker joins again within a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +61,8 @@ class Scheduler:
         self.queue = WaitingRoom(bounds.queued_requests, self.shares)
         self.decisions = Decisions(DECISIONS_KEPT)
         self.answers = AnswerLengths()
-        self._filter = Filter(self.fleet, self.books, self.rates, self.index, self.answers)
+        known = Filter(self.fleet, self.books, self.rates, self.index, self.answers)
+        self._deciding = Deciding(policy, self.fleet, self.rates, known)
         self._late: list[Answer] = []
 
     def place(self, request: Request, now_s: float) -> Outcome:
@@ -218,58 +213,19 @@ class Scheduler:
             if not isinstance(outcome, Waiting):
                 self.queue.depart(request.key, now_s)
                 self._answer(request, outcome)
-            elif self._pool_is_full(pool):
+            elif self._deciding.is_full(pool):
                 return  # else this request alone is held up, by its size or its exclusions
 
-    def _pool_is_full(self, pool: Pool) -> bool:
-        return not len(self._filter.with_room(self.fleet.open_pool(pool).roster))
-
     def _decide(self, request: Request, now_s: float) -> Outcome:
-        if request.deadline_s is not None and request.deadline_s <= now_s:
-            return DeadlinePassed(now_s - request.arrived_s)
-        allowed = self._filter.allowed(request)
-        if not len(allowed):
-            return self._nobody(request.pool)
-        fitting = self._filter.fitting(request, allowed)
-        if isinstance(fitting, TooLarge):
-            return fitting
-        roomy = self._filter.with_room(fitting)
-        if not len(roomy):
-            return Waiting()
-        candidates = self._filter.candidates(request, roomy)
-        ttft_s = predicted_ttft_s(candidates)
-        row = self.policy.choose(request, candidates, ttft_s)
-        slot = int(roomy.slots[row])
-        decision = Decision(
-            self.policy.name,
-            len(candidates),
-            int(candidates.queued_tokens[row]),
-            float(ttft_s[row]) if self.rates.known[slot] else None,
-        )
-        return self._placed(request, slot, int(candidates.cached_tokens[row]), decision, now_s)
+        outcome = self._deciding.decide(request, now_s)
+        if not isinstance(outcome, Chosen):
+            return outcome
+        record = DecisionRecord(request, outcome.placed, now_s, outcome.considered)
+        self._enter(request, outcome, self.decisions.add(record), now_s)
+        return outcome.placed
 
-    def _nobody(self, pool: Pool) -> UnknownModel | FleetEmpty:
-        # Before any worker has joined nothing is known, and unknown is not "no".
-        names = self.fleet.model_names()
-        if names and not self.fleet.has_seen(pool):
-            return UnknownModel(pool, names)
-        return FleetEmpty(pool, REJOIN_S)
-
-    def _placed(
-        self, request: Request, slot: int, cached_tokens: int, decision: Decision, now_s: float
-    ) -> Placed:
-        hello = self.fleet.in_slot(slot).hello
-        waited_s = now_s - request.arrived_s
-        placed = Placed(
-            hello.worker_id, hello.address, hello.epoch, cached_tokens, waited_s, decision
-        )
-        number = self.decisions.add(DecisionRecord(request, placed, now_s))
-        self._enter(request, slot, placed, number, now_s)
-        return placed
-
-    def _enter(
-        self, request: Request, slot: int, placed: Placed, number: int, now_s: float
-    ) -> None:
+    def _enter(self, request: Request, chosen: Chosen, number: int, now_s: float) -> None:
+        slot, placed = chosen.slot, chosen.placed
         hello = self.fleet.in_slot(slot).hello
         # Whoever comes next with the same prompt finds it here, though it is not computed yet.
         caches = hello.capacity_blocks and hello.block_size == request.block_size

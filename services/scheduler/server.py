@@ -12,13 +12,14 @@ from headway.scheduler.v1 import scheduler_pb2_grpc as rpc
 from services.scheduler import wire
 from services.scheduler.desk import Batches, Desk
 from services.scheduler.joining import Answers, Joining
-from services.scheduler.listing import write_fleet, write_workers
+from services.scheduler.listing import write_decisions, write_fleet, write_workers
 from services.scheduler.outbox import Ending, Outbox
 
 SERVICE = pb.DESCRIPTOR.services_by_name["SchedulerService"].full_name
 
 TICK_S = 0.05
 FIGURES_S = 1.0
+DECISIONS_LISTED = 20
 ENDS = Ending(grpc.StatusCode.UNAVAILABLE, "the scheduler ends")
 
 M = TypeVar("M")
@@ -72,6 +73,13 @@ class SchedulerService(rpc.SchedulerServiceServicer):
     ) -> pb.ListWorkersResponse:
         """List the workers."""
         return write_workers(self._desk.core, request.model, time.monotonic())
+
+    async def ListDecisions(
+        self, request: pb.ListDecisionsRequest, context: Context
+    ) -> pb.ListDecisionsResponse:
+        """List the last decisions."""
+        limit = request.limit or DECISIONS_LISTED
+        return write_decisions(self._desk.core, limit, time.monotonic())
 
     async def DrainWorker(
         self, request: pb.DrainWorkerRequest, context: Context

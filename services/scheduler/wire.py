@@ -21,6 +21,7 @@ from services.scheduler.facts import (
 from services.scheduler.outcomes import (
     AlreadyWaiting,
     DeadlinePassed,
+    Decision,
     FleetEmpty,
     Placed,
     QueueFull,
@@ -121,21 +122,25 @@ def read_hashes(packed: bytes) -> tuple[int, ...]:
 
 def write_placed(placed: Placed, place_us: int, lease_ms: int) -> pb.PlaceResponse:
     """Where a request goes."""
-    decision = placed.decision
-    predicted_s = decision.predicted_ttft_s
     return pb.PlaceResponse(
         worker_id=placed.worker_id,
         address=placed.address,
         epoch=placed.epoch,
         cached_tokens=placed.cached_tokens,
         timings=pb.PlaceTimings(admission_queue_us=round(placed.waited_s * 1e6), place_us=place_us),
-        decision=pb.Decision(
-            policy=decision.policy,
-            candidates=decision.candidates,
-            predicted_ttft_ms=None if predicted_s is None else predicted_s * 1000,
-            queued_prefill_tokens=decision.queued_prefill_tokens,
-        ),
+        decision=write_decision(placed.decision),
         lease_ms=lease_ms,
+    )
+
+
+def write_decision(decision: Decision) -> pb.Decision:
+    """Why a worker was chosen."""
+    predicted_s = decision.predicted_ttft_s
+    return pb.Decision(
+        policy=decision.policy,
+        candidates=decision.candidates,
+        predicted_ttft_ms=None if predicted_s is None else predicted_s * 1000,
+        queued_prefill_tokens=decision.queued_prefill_tokens,
     )
 
 

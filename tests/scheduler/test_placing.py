@@ -27,6 +27,22 @@ async def test_place_by_hand_and_finish(fleet: Running) -> None:
     assert (await fleet.workers())["a"].placed_requests == 0
 
 
+async def test_decisions_are_listed_newest_first_with_what_came_true(fleet: Running) -> None:
+    for name in ("a", "b"):
+        await fleet.joined(name)
+    for number in range(3):
+        await fleet.stub.Place(place_request(request_id=f"r{number}", tenant="acme"))
+    report = pb.FinishRequest(request_id="r2", actual_ttft_ms=125.0)
+    await fleet.stub.Finish(report)
+    listed = await fleet.stub.ListDecisions(pb.ListDecisionsRequest(limit=2))
+    newest, older = listed.decisions
+    assert (newest.request_id, newest.actual_ttft_ms, newest.tenant) == ("r2", 125.0, "acme")
+    assert (older.request_id, older.HasField("actual_ttft_ms")) == ("r1", False)
+    assert {each.worker_id for each in newest.considered} == {"a", "b"}
+    assert newest.worker_id in ("a", "b")
+    assert sum(each.requests for each in newest.considered) == 2
+
+
 @pytest.mark.parametrize(
     ("said", "code", "named"),
     [

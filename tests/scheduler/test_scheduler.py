@@ -338,7 +338,7 @@ def test_a_prediction_is_made_once_rates_are_known_and_compared_with_what_came()
     finished = core.finish(Key(OWNER, "s"), 0.0, actual_ttft_s=0.5)
     assert finished is not None
     assert finished.error_s == pytest.approx(second.decision.predicted_ttft_s - 0.5)
-    assert core.decisions.last()[-1].actual_ttft_s == 0.5
+    assert core.decisions.last()[0].actual_ttft_s == 0.5
 
 
 EVENTS = st.lists(
@@ -434,3 +434,10 @@ def test_a_cold_engines_slow_first_steps_do_not_drive_its_prefix_away() -> None:
     again = core.place(request("again", block_hashes=blocks), now_s=2.0)
     assert isinstance(again, Placed)
     assert (again.worker_id, again.cached_tokens) == (first.worker_id, 8)
+
+
+def test_a_record_keeps_the_best_few_of_a_large_fleet() -> None:
+    core = fleet_of(*(hello(f"w{number:02}") for number in range(40)))
+    core.place(request(), now_s=0.0)
+    [record] = core.decisions.last()
+    assert len({each.worker_id for each in record.considered}) == 8
