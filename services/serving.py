@@ -9,8 +9,9 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-# A prompt of a million tokens is 4 MB; images and schemas may come with it.
-MESSAGE_LIMIT_BYTES = 64 * 2**20
+# A prompt of a million tokens is 4 MB; images and schemas may come with it. The largest is what
+# a body of the edge's default limit, 16 MiB, is at worst: a token a byte, and block hashes.
+MESSAGE_LIMIT_BYTES = 96 * 2**20
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),

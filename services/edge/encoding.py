@@ -21,6 +21,10 @@ from services.serving import CHANNEL_OPTIONS
 
 ATTEMPTS = 4
 
+# Larger prompts do not share a batch: the others would wait for them, and the ids of a batch of
+# them would be more than a message may hold, which breaks the stream for all.
+SHARED_BYTES = 64 * 2**10
+
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
@@ -58,14 +62,30 @@ class Replica:
 
     async def encode(self, message: pb.EncodeRequest) -> pb.EncodeResult | None:
         """The outcome for one prompt, or None when this replica was lost before it answered."""
+        self.pending += 1
+        try:
+            if message.ByteSize() > SHARED_BYTES:
+                return await self._encode_alone(message)
+            return await self._encode_with_others(message)
+        finally:
+            self.pending -= 1
+
+    async def _encode_with_others(self, message: pb.EncodeRequest) -> pb.EncodeResult | None:
         item = _Item(message, asyncio.get_running_loop().create_future())
         self._unsent.append(item)
         self.conversation.put(item)
-        self.pending += 1
+        return await item.answered
+
+    async def _encode_alone(self, message: pb.EncodeRequest) -> pb.EncodeResult | None:
+        call = self._stub.EncodeBatches()
         try:
-            return await item.answered
+            await call.write(pb.EncodeBatchesRequest(batch=1, items=[message]))
+            response = await call.read()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            return None
         finally:
-            self.pending -= 1
+            call.cancel()
+        return response.results[0] if isinstance(response, pb.EncodeBatchesResponse) else None
 
     async def close(self) -> None:
         """Give the channel back."""

@@ -37,6 +37,9 @@ class ScriptedTokenizer(tokenizer_rpc.TokenizerServiceServicer):
 
     def __init__(self) -> None:
         self.dead = False
+        self.hold_large = False  # answer no batch of 10 kB or more before `release`
+        self.holds = asyncio.Event()
+        self.release = asyncio.Event()
         self.batches: list[int] = []
         self.asked: list[tokenizer.EncodeRequest] = []
 
@@ -46,6 +49,9 @@ class ScriptedTokenizer(tokenizer_rpc.TokenizerServiceServicer):
         async for request in requests:
             if self.dead:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "dead")
+            if self.hold_large and request.ByteSize() >= 10_000:
+                self.holds.set()
+                await self.release.wait()
             self.batches.append(len(request.items))
             self.asked += request.items
             results = [self._encode(item) for item in request.items]

@@ -106,6 +106,18 @@ async def test_without_any_tokenizer_the_answer_is_503(stage: Stage) -> None:
     assert response.headers["retry-after"] == "1"
 
 
+async def test_a_large_prompt_shares_no_batch(stage: Stage) -> None:
+    tokenizer = stage.tokenizers[0]
+    tokenizer.hold_large = True
+    large = asyncio.create_task(stage.chat("x" * 100_000))
+    async with asyncio.timeout(5):
+        await tokenizer.holds.wait()
+        answers = await asyncio.gather(*(stage.chat() for _ in range(4)))
+    assert {answer.status_code for answer in answers} == {200}
+    tokenizer.release.set()
+    assert (await large).status_code == 400  # longer than the context
+
+
 async def test_while_the_scheduler_is_down_requests_still_flow(stage: Stage) -> None:
     assert (await stage.chat()).status_code == 200
     await stage.scheduler_server.stop(None)
