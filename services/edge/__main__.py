@@ -52,8 +52,10 @@ def _tenants(config: Config) -> Tenants:
         return Tenants({})
     try:
         return read_tenants(Path(config.tenants).read_bytes())
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise SettingError(f"EDGE_TENANTS: {error}") from error
+    except ValueError as error:
+        raise SettingError(str(error)) from error
 
 
 @asynccontextmanager
@@ -82,4 +84,5 @@ if __name__ == "__main__":
     try:
         uvloop.run(main(from_env(Config, "EDGE", os.environ)))
     except (SettingError, ListenError) as error:
-        sys.exit(f"edge: {error}")
+        print(f"edge: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -60,6 +60,9 @@ def read_tenants(text: bytes) -> Tenants:
         for key in entry.keys:
             if by_digest.setdefault(_digest(key), entry.name) != entry.name:
                 raise ValueError(f"EDGE_TENANTS: {entry.name} has a key of another tenant")
+    if not by_digest:
+        # Without a key to check, everybody would be welcome: not what a file of tenants is for.
+        raise ValueError("EDGE_TENANTS: the file holds no key")
     return Tenants(by_digest, {entry.name: entry.weight for entry in entries})
 
 

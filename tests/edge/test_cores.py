@@ -157,8 +157,18 @@ def test_without_tenants_everybody_is_welcome() -> None:
         b'{"tenants":[{"name":"a,b","keys":["k"]}]}',
         b'{"tenants":[{"name":"a","keys":["k"],"weight":0}]}',
         b'{"tenants":[{"name":"a","keys":["k"]},{"name":"b","keys":["k"]}]}',
+        b'{"tenants":[]}',
+        b'{"tenants":[{"name":"a","keys":[]}]}',
     ],
-    ids=["no-json", "no-keys", "comma-in-a-name", "no-weight", "one-key-of-two-tenants"],
+    ids=[
+        "no-json",
+        "no-keys",
+        "comma-in-a-name",
+        "no-weight",
+        "one-key-of-two-tenants",
+        "no-tenant",
+        "no-key-at-all",
+    ],
 )
 def test_a_wrong_tenants_file_is_one_line(text: bytes) -> None:
     with pytest.raises(ValueError, match=r"^EDGE_TENANTS: [^\n]*$"):
