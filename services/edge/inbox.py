@@ -21,14 +21,16 @@ class Inbox(Generic[Source]):
         self._limit = limit
         self.overflowed = False
 
-    def put(self, arrival: Arrival[Source]) -> None:
+    def put(self, arrival: Arrival[Source]) -> bool:
         """Take an arrival in; one that finds the inbox full is dropped, and ends the exchange."""
-        if len(self._arrived) < self._limit:
+        fits = len(self._arrived) < self._limit
+        if fits:
             self._arrived.append(arrival)
         else:
             self.overflowed = True
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
+        return fits
 
     async def take(self) -> list[Arrival[Source]]:
         """All that arrived, in order; waits for the first."""

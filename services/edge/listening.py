@@ -38,6 +38,7 @@ async def serving(
             uvicorn.Config(
                 application,
                 http="httptools",
+                ws="none",  # an upgrade is answered as the plain request that it also is
                 lifespan="off",
                 log_config=None,
                 access_log=False,

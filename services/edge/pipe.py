@@ -82,7 +82,7 @@ class Pipe:
             if sink is not None:  # an aborted request's last deltas cross the abort
                 sink.put(delta, now_s)
                 if delta.HasField("failed"):
-                    del sinks[delta.request]  # it is lost once, also if the pipe breaks next
+                    sinks.pop(delta.request, None)  # it is lost once, also if the pipe breaks next
         return False
 
     def lost(self) -> None:

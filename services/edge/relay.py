@@ -84,8 +84,9 @@ class Relay:
         return self._check_length(encoded.prompt_tokens) or await self._start()
 
     def put(self, delta: worker.Delta | None, received_s: float) -> None:
-        """Take a delta from the pipe."""
-        self.inbox.put((self, delta, received_s))
+        """Take a delta from the pipe. One too many frees the worker, however long nobody reads."""
+        if not self.inbox.put((self, delta, received_s)):
+            self.close()
 
     def take(self, delta: worker.Delta, received_s: float) -> None:
         """Keep the books of a delta: the ids for a resume, the account, the end."""

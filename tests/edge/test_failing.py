@@ -229,6 +229,17 @@ async def test_other_doors(stage: Stage, method: str, path: str, status: int) ->
     assert response.json()["error"]["message"]
 
 
+async def test_an_upgrade_to_a_websocket_is_an_ordinary_refusal(stage: Stage) -> None:
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+        "Sec-WebSocket-Version": "13",
+    }
+    response = await stage.client.get("/v1/chat/completions", headers=upgrade)
+    assert response.status_code == 405
+
+
 async def test_with_tenants_a_key_is_needed() -> None:
     tenants = read_tenants(b'{"tenants":[{"name":"acme","keys":["secret"]}]}')
     async with staged(tenants) as stage:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 
+from headway.scheduler.v1 import scheduler_pb2 as scheduler
 from headway.worker.v1 import worker_pb2 as worker
 from services.edge.ask import Ask, chat_ask
 from services.edge.exchange import Exchange
@@ -48,13 +49,13 @@ async def test_a_resumed_request_reports_no_ttft_of_another_attempt(stage: Stage
     assert all(report.actual_ttft_ms > 0 for report in stage.scheduler.finished)
 
 
-async def _begun(stage: Stage) -> tuple[Exchange, Relay]:
+async def _begun(stage: Stage, unread_limit: int = 10) -> tuple[Exchange, Relay]:
     """A request whose worker says nothing by itself."""
     stage.workers[0].hangs_after = 0
     messages = [{"role": "user", "content": "hi"}]
     ask = chat_ask(json.dumps({"model": MODEL, "messages": messages}).encode())
     assert isinstance(ask, Ask)
-    exchange = Exchange(stage.edge._hops, ask, "r1", "", Ledger(0.0), "", unread_limit=10)
+    exchange = Exchange(stage.edge._hops, ask, "r1", "", Ledger(0.0), "", unread_limit)
     assert await exchange.begin() is None
     return exchange, exchange._relays[0]
 
@@ -79,3 +80,13 @@ async def test_a_worker_that_fails_a_request_and_then_dies_loses_it_once(stage: 
     assert failed is not None
     await pipes.close()
     assert sink.arrived.empty()
+
+
+async def test_a_stream_that_nobody_reads_frees_its_worker_while_it_is_stuck(stage: Stage) -> None:
+    _, relay = await _begun(stage, unread_limit=1)
+    for text in "ab":  # the exchange takes neither: it waits for the client's socket
+        relay.put(worker.Delta(text=text), 1.0)
+    async with asyncio.timeout(5):
+        await stage.workers[0].until(lambda worker: worker.aborted)
+        await stage.scheduler.until(lambda scheduler: scheduler.finished)
+    assert stage.scheduler.finished[0].outcome == scheduler.FINISH_OUTCOME_CANCELLED
