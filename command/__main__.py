@@ -59,6 +59,10 @@ def _run(arguments: Namespace, given: Sequence[str]) -> None:
             from command.trace import trace
 
             trace(arguments.id)
+        case "simulate":
+            from command.simulate import simulate
+
+            simulate(arguments)
 
 
 def _up(arguments: Namespace, given: Sequence[str]) -> None:

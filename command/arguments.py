@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, RawDescriptionHelpFormatter, _SubParsersAction
 from importlib.metadata import version
 
-from command.options import ENGINES, POLICIES
+from command.options import ENGINES, POLICIES, WORKLOADS
 
 _DESCRIPTION = """\
 An OpenAI-compatible inference gateway for fleets of vLLM workers, on this machine.
@@ -28,6 +28,7 @@ def parser() -> ArgumentParser:
     commands.add_parser("workers", help="list the workers as the scheduler sees them")
     trace = commands.add_parser("trace", help="show where a request's time to first token went")
     trace.add_argument("id", nargs="?", default="", help="request or trace id; else the latest")
+    _add_simulate(commands)
     drain = commands.add_parser("drain", help="take a worker out: it finishes what it has")
     drain.add_argument("worker", help="the worker's id, such as worker-0")
     return top
@@ -48,3 +49,22 @@ def _add_up(commands: "_SubParsersAction[ArgumentParser]") -> None:
     up.add_argument("--tenants", default="", metavar="FILE", help="who may call, by API key")
     up.add_argument("--start-timeout", type=float, default=600, metavar="S", help="seconds")
     up.add_argument("--detach", action="store_true", help="return when everything is ready")
+
+
+def _add_simulate(commands: "_SubParsersAction[ArgumentParser]") -> None:
+    text = "what a fleet would do under each policy, in virtual time"
+    sim = commands.add_parser("simulate", help=text, description=text, allow_abbrev=False)
+    sim.add_argument("--trace", default="", metavar="FILE", help="Mooncake JSON lines, also .gz")
+    sim.add_argument("--workload", default="shared", metavar="NAME", help=", ".join(WORKLOADS))
+    sim.add_argument("--requests", type=int, metavar="N", help="the first N; made up: 2000")
+    sim.add_argument("--workers", type=int, default=8, metavar="N", help="1 to 1000")
+    sim.add_argument("--policy", default="", metavar="NAME,…", help="by default all")
+    sim.add_argument("--speed", type=float, metavar="X", help="arrivals X times as fast")
+    sim.add_argument(
+        "--load", type=float, metavar="PART", help="0.8; of what round_robin can serve at most"
+    )
+    sim.add_argument("--capacity-blocks", type=int, default=1500, metavar="N", help="of 512 tokens")
+    sim.add_argument(
+        "--sim", default="", metavar="KEY=VALUE,…", help="step costs; by default like an H100's"
+    )
+    sim.add_argument("--seed", type=int, default=0)

@@ -8,6 +8,7 @@ from command.errors import CommandError
 
 ENGINES = ("vllm", "sim")
 POLICIES = ("predicted", "least_load", "prefix_hash", "round_robin", "random")
+WORKLOADS = ("shared", "unique", "chat", "burst")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
