@@ -44,6 +44,7 @@ class Exchange:
         self.ask = ask
         self.request_id = request_id
         self.ledger = ledger
+        self.is_streaming = False  # the status has left, and with it the way to refuse
         self._created = int(time.time())
         self._reasons: list[str] = []
         self._inbox: Inbox[Relay] = Inbox(unread_limit)
@@ -173,6 +174,7 @@ class Exchange:
                 "headers": [*STREAM_HEADERS, *headers],
             }
         )
+        self.is_streaming = True
         writer = events.Events(
             self.ask.form,
             self.request_id,

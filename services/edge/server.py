@@ -102,7 +102,7 @@ class Edge:
                 await send_answer(send, refused, visit.headers())
         except asyncio.CancelledError:
             if visit.status != CLIENT_LEFT:
-                raise
+                await _cut_off(visit, send)
         finally:
             metrics.open_requests.dec()
             self._visits.account(visit)
@@ -174,6 +174,17 @@ async def _respond(visit: Visit, exchange: Exchange, send: Send) -> Refusal | No
     visit.status = 200
     await send_body(send, 200, body, [JSON, *visit.headers()])
     return None
+
+
+async def _cut_off(visit: Visit, send: Send) -> None:
+    """End an answer for which the time to drain was too short."""
+    cut_off = answer(Unavailable("The edge is shutting down."))
+    if visit.exchange is not None and visit.exchange.is_streaming:
+        last = events.error(cut_off.body) + events.DONE
+        await send({"type": "http.response.body", "body": last})
+    else:
+        visit.status = cut_off.status
+        await send_answer(send, cut_off, visit.headers())
 
 
 async def _parse(parse: Parse, body: bytes) -> Ask | Invalid:

@@ -251,6 +251,22 @@ async def test_with_tenants_a_key_is_needed() -> None:
         assert stage.scheduler.asked[0].tenant == "acme"
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_what_outlasts_the_drain_ends_with_an_error(stage: Stage, stream: bool) -> None:
+    from services.edge.listening import serving
+
+    stage.workers[0].hangs_after = 3
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}], "stream": stream}
+    async with serving(stage.edge, "127.0.0.1:0", drain_s=0.1) as port:
+        url = f"http://127.0.0.1:{port}/v1/chat/completions"
+        asking = asyncio.create_task(stage.client.post(url, json=body))
+        await stage.workers[0].until(lambda worker: worker.asked)
+    response = await asking
+    assert response.status_code == (200 if stream else 503)
+    assert "The edge is shutting down." in response.text
+    assert response.text.endswith("data: [DONE]\n\n") == stream
+
+
 async def test_a_busy_port_is_one_clear_line(stage: Stage) -> None:
     from services.edge.listening import serving
     from services.serving import ListenError
