@@ -81,6 +81,8 @@ class Desk:
 
     def finish_by_hand(self, report: pb.FinishRequest) -> bool:
         """Give back a placement made by hand. False when there is none."""
+        if Key(BY_HAND, report.request_id) in self.core.queue:
+            return False  # it has none yet; without its place in the queue it would wait for ever
         now_s = time.monotonic()
         finished = self._finish(BY_HAND, report, now_s)
         self.settle(now_s)
@@ -92,11 +94,13 @@ class Desk:
         now_s = time.monotonic()
         place_s = (now_s - since_s) / max(1, len(answers))
         late: dict[int, list[pb.PlaceResult]] = {}
-        for request, outcome in ((answer.request, answer.outcome) for answer in answers):
+        for request, outcome in ((each.request, each.outcome) for each in answers):
             self._note(request, outcome, place_s, now_s)
             place_us = round(place_s * 1e6)
             if request.key.owner == BY_HAND:
-                self._by_hand[request.key.request_id].set_result((outcome, place_us))
+                answer = self._by_hand[request.key.request_id]
+                if not answer.done():  # its caller may have gone in this very turn
+                    answer.set_result((outcome, place_us))
             else:
                 result = self._write(request.key.request_id, outcome, place_us)
                 late.setdefault(request.key.owner, []).append(result)

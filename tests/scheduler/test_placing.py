@@ -115,6 +115,31 @@ async def test_a_request_by_hand_waits_for_room(fleet: Running) -> None:
     assert (await second).timings.admission_queue_us > 0
 
 
+async def test_a_request_by_hand_may_leave_in_the_turn_of_its_answer(fleet: Running) -> None:
+    await fleet.joined("a", max_running=1)
+    await fleet.stub.Place(place_request("first"))
+    desk = fleet.service._desk
+    second = asyncio.ensure_future(desk.place_by_hand(place_request("second")))
+    await _until_queued(fleet, 1)
+    second.cancel()
+    assert desk.finish_by_hand(pb.FinishRequest(request_id="first"))
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    assert (await fleet.stub.Place(place_request("third"))).worker_id == "a"
+
+
+async def test_what_waits_by_hand_has_nothing_to_give_back(fleet: Running) -> None:
+    await fleet.joined("a", max_running=1)
+    await fleet.stub.Place(place_request("first"))
+    second = asyncio.ensure_future(fleet.stub.Place(place_request("second")))
+    await _until_queued(fleet, 1)
+    with pytest.raises(grpc.aio.AioRpcError, match="holds no placement"):
+        await fleet.stub.Finish(pb.FinishRequest(request_id="second"))
+    await fleet.stub.Finish(pb.FinishRequest(request_id="first"))
+    async with asyncio.timeout(5):
+        assert (await second).worker_id == "a"
+
+
 async def test_a_placement_by_hand_is_forgotten_after_its_lease() -> None:
     async with running(lease_ms=1) as fleet:
         await fleet.joined("a", max_running=1)
