@@ -92,6 +92,8 @@ class Conversation(Generic[Item, Request, Response]):
             call.cancel()
             reader.cancel()
             await asyncio.wait([reader])
+            if not reader.cancelled():
+                reader.exception()  # the writer may have said it first
             self._gathering = Gathering(BATCH_LIMIT)
             self._terms.lost()
 

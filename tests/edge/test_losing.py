@@ -1,11 +1,16 @@
 """What is lost in the very turn of the loop in which something else happens."""
 
 import asyncio
+import gc
 import json
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
 
 from headway.scheduler.v1 import scheduler_pb2 as scheduler
 from headway.worker.v1 import worker_pb2 as worker
 from services.edge.ask import Ask, chat_ask
+from services.edge.conversation import Conversation, StreamClosed
 from services.edge.exchange import Exchange
 from services.edge.ledger import Ledger
 from services.edge.pipe import Pipes
@@ -90,3 +95,30 @@ async def test_a_stream_that_nobody_reads_frees_its_worker_while_it_is_stuck(sta
         await stage.workers[0].until(lambda worker: worker.aborted)
         await stage.scheduler.until(lambda scheduler: scheduler.finished)
     assert stage.scheduler.finished[0].outcome == scheduler.FINISH_OUTCOME_CANCELLED
+
+
+async def test_a_stream_that_breaks_under_a_write_is_no_traceback_in_the_log() -> None:
+    class Breaking:
+        """A call whose writer sees it break before its reader does."""
+
+        async def wait_for_connection(self) -> None:
+            await asyncio.sleep(0)
+            raise StreamClosed
+
+        async def read(self) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                raise StreamClosed  # as gRPC does: the call's status, not the cancellation
+
+        def cancel(self) -> None:
+            pass
+
+    terms: Any = SimpleNamespace(open=Breaking, lost=lambda: None)
+    conversation: Conversation[Any, Any, Any] = Conversation(terms, acknowledged=False)
+    unheard: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, said: unheard.append(said))
+    with suppress(StreamClosed):
+        await conversation.converse()
+    gc.collect()
+    assert unheard == []
