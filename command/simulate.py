@@ -1,6 +1,7 @@
 """`headway simulate`: what a fleet would do, without the fleet."""
 
 import gzip
+import zlib
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ from services.worker.sim_core import SimSettings, read_settings
 
 MOST_WORKERS = 1000
 DEFAULT_JOBS = 2000
+DEFAULT_LOAD = 0.8
 
 # One H100 SXM (989 TFLOP/s dense bf16, 3.35 TB/s) with Llama-3.1-8B in bf16 and FP8 keys and
 # values, by arithmetic on the data sheet:
@@ -79,7 +81,7 @@ def load_trace(path: str, most: int | None) -> list[Job]:
     try:
         with gzip.open(path, "rt") if path.endswith(".gz") else Path(path).open() as lines:
             return read_trace(lines, most)
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise CommandError(f"--trace {path}: {why}") from error
     except BadTrace as error:
@@ -92,17 +94,20 @@ def at_speed(
     """The jobs at the speed or load asked for; without either, at 80 % of the capacity."""
     if arguments.speed is not None and arguments.load is not None:
         raise CommandError("give --speed or --load, not both")
-    for flag in ("speed", "load"):
-        value = getattr(arguments, flag)
-        if value is not None and not 0 < value < float("inf"):
-            raise CommandError(f"--{flag} must be positive, got {value}")
     if arguments.speed is not None:
+        if not 0 < arguments.speed < float("inf"):
+            raise CommandError(f"--speed must be positive, got {arguments.speed}")
         return faster(jobs, arguments.speed)
-    return at_load(jobs, arguments.load or 0.8, capacity_per_s(jobs, workers, settings))
+    load = DEFAULT_LOAD if arguments.load is None else arguments.load
+    return at_load(jobs, load, capacity_per_s(jobs, workers, settings))
 
 
 def at_load(jobs: Sequence[Job], load: float, capacity: float) -> list[Job]:
-    """The jobs, arriving at this part of the capacity."""
+    """The jobs, arriving at this part of the capacity. Raises CommandError."""
+    if not 0 < load < float("inf"):
+        raise CommandError(f"--load must be positive, got {load}")
+    if arrivals_per_s(jobs) == float("inf"):  # all at one instant: no speed changes that
+        return list(jobs)
     return faster(jobs, load * capacity / arrivals_per_s(jobs))
 
 
@@ -114,20 +119,20 @@ def serve(
     on_end: Callable[[Key], None] | None = None,
     at_once: bool = False,
 ) -> Summary:
-    """One policy's run, with a progress bar on a terminal."""
+    """One policy's run, with a progress bar on a terminal. Raises CommandError."""
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(policy.name, total=len(jobs))
         fleet = Fleet(policy, workers, settings, jobs, on_end, at_once)
-        served = fleet.run(lambda done: bar.update(task, completed=done))
+        try:
+            served = fleet.run(lambda done: bar.update(task, completed=done))
+        except CannotServe as error:
+            raise CommandError(str(error)) from error
     return summary(policy.name, served, workers)
 
 
 def _run(name: str, jobs: Sequence[Job], workers: int, settings: SimSettings, seed: int) -> Summary:
-    try:
-        return serve(POLICIES[name](Random(seed)), jobs, workers, settings)
-    except CannotServe as error:
-        raise CommandError(str(error)) from error
+    return serve(POLICIES[name](Random(seed)), jobs, workers, settings)
 
 
 def _policies(text: str) -> list[str]:
@@ -155,8 +160,10 @@ def _conditions(jobs: Sequence[Job], workers: int, settings: SimSettings, seed: 
         f"step {settings.base_ms:g} ms + {settings.prefill_us:g} µs a prompt token"
         f" + {settings.decode_us:g} µs a decode"
     )
+    rate = arrivals_per_s(jobs)
+    arriving = "all at once" if rate == float("inf") else f"at {rate:.2f}/s"
     return (
-        f"{len(jobs)} requests at {arrivals_per_s(jobs):.2f}/s on {workers} workers of"
+        f"{len(jobs)} requests {arriving} on {workers} workers of"
         f" {settings.capacity_blocks} blocks; {costs_said}; seed {seed}; times in seconds"
     )
 

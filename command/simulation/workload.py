@@ -85,7 +85,7 @@ def _job(number: int, line: str) -> Job:
     try:
         fields = json.loads(line)
         return _read(fields)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         why = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise BadTrace(f"line {number} is not of a Mooncake trace: {why}") from error
 

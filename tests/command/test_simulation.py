@@ -145,6 +145,8 @@ def test_only_the_first_lines_are_read() -> None:
         pytest.param(line(hash_ids=[1]), "do not fit together", id="too few blocks"),
         pytest.param(line(hash_ids=[-1, 2, 3]), "line 1 is not", id="an id below zero"),
         pytest.param(line(timestamp=-1), "do not fit together", id="before the beginning"),
+        pytest.param(line(output_length=float("inf")), "line 1 is not", id="no end"),
+        pytest.param(line(hash_ids=4), "line 1 is not", id="no list"),
         pytest.param("", "no requests", id="nothing"),
     ],
 )

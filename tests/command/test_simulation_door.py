@@ -59,6 +59,14 @@ def test_virtual_time_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None
     assert time.monotonic() - begun_s < 60  # for 200,000 virtual seconds
 
 
+@pytest.mark.parametrize("flags", [["--requests", "1"], ["--workload", "burst", "--requests", "9"]])
+def test_what_comes_all_at_once_has_no_speed(
+    flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(*flags, "--policy", "predicted")
+    assert "all at once" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
