@@ -8,14 +8,22 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential
 
 from headway.scheduler.v1 import scheduler_pb2 as pb
 from headway.scheduler.v1 import scheduler_pb2_grpc as rpc
-from services.edge.workers import Pool, Worker
+from services.edge.workers import Pool, Worker, merged
+
+# Workers join a scheduler that restarted within this; until then it knows less than we do.
+REJOIN_S = 3.0
 
 
 class Fleet:
-    """Follows the scheduler's WatchFleet. Keeps what it last heard while the scheduler is down."""
+    """Follows the scheduler's WatchFleet. Keeps what it last heard while the scheduler is down.
 
-    def __init__(self, stub: "rpc.SchedulerServiceAsyncStub") -> None:
+    A scheduler that has just started hears of its workers one by one: for `rejoin_s` seconds
+    what it says is added to what was known, and only then takes its place.
+    """
+
+    def __init__(self, stub: "rpc.SchedulerServiceAsyncStub", rejoin_s: float = REJOIN_S) -> None:
         self._stub = stub
+        self._rejoin_s = rejoin_s
         self.workers: Sequence[Worker] = ()
         self.pools: dict[str, Pool] = {}  # by every name of every model ever seen
         self.changed: Callable[[], None] = lambda: None
@@ -32,8 +40,16 @@ class Fleet:
             await asyncio.sleep(0.1)
 
     async def _follow(self) -> None:
-        async for response in self._stub.WatchFleet(pb.WatchFleetRequest()):
-            self.hear(tuple(_read(worker) for worker in response.workers))
+        known, heard = self.workers, self.workers
+        loop = asyncio.get_running_loop()
+        settled_s = loop.time() + self._rejoin_s
+        settling = loop.call_at(settled_s, lambda: self.hear(heard))
+        try:
+            async for response in self._stub.WatchFleet(pb.WatchFleetRequest()):
+                heard = tuple(_read(worker) for worker in response.workers)
+                self.hear(heard if loop.time() >= settled_s else merged(known, heard))
+        finally:
+            settling.cancel()
 
     def hear(self, workers: Sequence[Worker]) -> None:
         """Take in the whole fleet. A pool without a worker stays known, but is not ready."""

@@ -42,6 +42,10 @@ class Placer:
         """Place one request. A placement is to be given back with `finish`."""
         result = None if self.conversation.is_down else await self._ask(item)
         placed = self._fall_back(item) if result is None else _read(result, item.request.model)
+        if result is not None and _knows_nobody(result):
+            # It may have restarted, and its workers are about to join it again.
+            known = self._fall_back(item)
+            placed = known if isinstance(known, Placed) else placed
         if isinstance(placed, Placed):
             self._count(placed.worker_id, 1)
         return placed
@@ -123,6 +127,10 @@ class Placer:
         for answered in self._asked.values():
             if not answered.done():
                 answered.set_result(None)
+
+
+def _knows_nobody(result: pb.PlaceResult) -> bool:
+    return result.turned_away.reason == pb.TURNED_AWAY_REASON_FLEET_EMPTY
 
 
 def _read(result: pb.PlaceResult, model: str) -> Placed | Refusal:

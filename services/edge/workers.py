@@ -1,5 +1,6 @@
 """What an edge knows of workers and of the pools that they make up. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -22,3 +23,9 @@ class Pool:
     max_model_tokens: int
     ready: bool
     generates: bool
+
+
+def merged(known: Sequence[Worker], heard: Sequence[Worker]) -> tuple[Worker, ...]:
+    """Both, ordered by id; what was heard is newer."""
+    by_id = {worker.id: worker for worker in (*known, *heard)}
+    return tuple(by_id[worker_id] for worker_id in sorted(by_id))

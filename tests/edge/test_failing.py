@@ -126,6 +126,14 @@ async def test_while_the_scheduler_is_down_requests_still_flow(stage: Stage) -> 
     assert body["headway"]["placement"] == {"policy": "fallback"}
 
 
+async def test_a_scheduler_that_knows_nobody_yet_does_not_stop_requests(stage: Stage) -> None:
+    stage.scheduler.turn_away = scheduler.TurnedAway(
+        reason=scheduler.TURNED_AWAY_REASON_FLEET_EMPTY, message="Empty.", retry_after_ms=1000
+    )
+    body = (await stage.chat(headers={"X-Headway-Explain": "1"})).json()
+    assert body["headway"]["placement"] == {"policy": "fallback"}
+
+
 async def test_a_full_queue_is_429_with_retry_after(stage: Stage) -> None:
     stage.scheduler.turn_away = scheduler.TurnedAway(
         reason=scheduler.TURNED_AWAY_REASON_QUEUE_FULL, message="Full.", retry_after_ms=2500
