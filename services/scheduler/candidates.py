@@ -37,11 +37,6 @@ class Candidates:
         return len(self.roster)
 
 
-COVER_S = 0.1
-"""Work that a worker is given beyond its next step, so that it does not run dry before its next
-report: workers report within 0.05 s of a change."""
-
-
 @dataclass(slots=True)
 class Filter:
     """Reads the scheduler's memory; writes nothing."""
@@ -76,16 +71,14 @@ class Filter:
         return roster.only(fit)
 
     def with_room(self, roster: Roster) -> Roster:
-        """Those that can begin one more request at once, or nearly so.
+        """Those that can run one more request at once.
 
-        Late binding: beyond `max_running`, or behind more prompts than the next steps take, a
-        request would wait in the engine, where its place is fixed; here it can still go to
-        whichever worker is free first, and others may still go before it.
+        Late binding: beyond `max_running` a request would wait in the engine, where its place
+        is fixed; here it can still go to whichever worker is free first. A tighter bound, by
+        the tokens of the next steps, was tried: it left one candidate at a time, which was
+        seldom the one with the prefix (docs/benchmarks/routing.md).
         """
-        books, slots = self.books, roster.slots
-        ahead = books.tokens_ahead[slots] * self.rates.prefill_s_per_token[slots]
-        step = roster.step_budget_tokens * self.rates.prefill_s_per_token[slots]
-        room = (books.requests[slots] < roster.max_running) & (ahead < step + COVER_S)
+        room = self.books.requests[roster.slots] < roster.max_running
         return roster if room.all() else roster.only(room)
 
     def candidates(self, request: Request, roster: Roster) -> Candidates:

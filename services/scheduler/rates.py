@@ -73,6 +73,7 @@ class Rates:
     def __init__(self, slots: int) -> None:
         self.known = np.zeros(slots, np.bool_)
         self.unknown: set[int] = set()  # of those that joined
+        self._prefilling: set[int] = set()  # at their last report
         self.prefill_s_per_token = np.zeros(slots)
         self.step_s = np.zeros(slots)
         self.step_s_per_decode = np.zeros(slots)
@@ -101,6 +102,7 @@ class Rates:
         del self._prefill[slot], self._step[slot]
         self.known[slot] = False
         self.unknown.discard(slot)
+        self._prefilling.discard(slot)
 
     def learn(self, slot: int, report: Report) -> None:
         """Take a report's timings in."""
@@ -108,7 +110,7 @@ class Rates:
         timed = [timing for timing in report.prefills if timing.computed_tokens]
         for timing in timed:
             prefill.add(timing.computed_tokens, timing.prefill_us * US)
-        self._learn_steps(slot, report, sum(timing.computed_tokens for timing in timed))
+        self._learn_steps(slot, report)
         if timed or (report.steps and report.step_time_us):
             self._write(slot)
         if timed:
@@ -119,14 +121,22 @@ class Rates:
         """The worker's speed as it is known now."""
         return Speed(self._prefill[slot].line(), self._step[slot].line())
 
-    def _learn_steps(self, slot: int, report: Report, prefilled_tokens: int) -> None:
-        if not report.steps or not report.step_time_us:
+    def _learn_steps(self, slot: int, report: Report) -> None:
+        """Learn from steps that only decoded.
+
+        A prefill's chunks are in no timing before it ends, so the decodes' share of a report
+        with a prefill in it, before it or behind it is not known: taking the rest for decoding
+        made steps look ten times as long as they are, and drove every prefix away.
+        """
+        prefilling = slot in self._prefilling
+        self._prefilling.discard(slot)
+        if report.queued_prefill_tokens:
+            self._prefilling.add(slot)
+        if prefilling or report.prefills or report.queued_prefill_tokens:
             return
-        prefill_s = prefilled_tokens * self._prefill[slot].line().slope_s
-        decode_s = report.step_time_us * US - prefill_s
-        if decode_s > 0:  # else the prefills' share is not known well enough to tell
-            decoding = report.generated_tokens / report.steps
-            self._step[slot].add(decoding, decode_s / report.steps)
+        if report.steps and report.step_time_us:
+            step_s = report.step_time_us * US / report.steps
+            self._step[slot].add(report.generated_tokens / report.steps, step_s)
 
     def _begin(self, slot: int, prior: Speed) -> None:
         self._prefill[slot] = Fit(prior.prefill, (64.0, 2048.0))

@@ -148,7 +148,7 @@ class Scheduler:
             self.books.prefilled(member.id, timing.request_id)
         self.books.correct(member.slot, report)
         self.rates.learn(member.slot, report)
-        if report.prefills:
+        if report.prefills or report.steps:
             for slot in self._unknown_peers(member.hello):
                 self.rates.follow(slot, member.slot)
         self.fleet.report(member, report)

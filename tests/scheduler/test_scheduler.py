@@ -428,8 +428,8 @@ def test_a_cold_engines_slow_first_steps_do_not_drive_its_prefix_away() -> None:
     assert member is not None
     core.change(member, KvChange(sequence=0, stored=blocks), now_s=0.5)
     slow = PrefillTiming(request_id="first", computed_tokens=11, prefill_us=900_000)
-    steps = Report(prefills=(slow,), steps=8, step_time_us=900_000 + 7 * 60_000, generated_tokens=8)
-    core.report(member, steps, now_s=0.9)
+    core.report(member, Report(prefills=(slow,)), now_s=0.8)
+    core.report(member, Report(steps=8, step_time_us=8 * 60_000, generated_tokens=8), now_s=0.9)
     core.finish(request("first").key, now_s=1.0)
     again = core.place(request("again", block_hashes=blocks), now_s=2.0)
     assert isinstance(again, Placed)

@@ -118,18 +118,3 @@ def test_a_flood_delays_a_light_tenant_by_what_runs_and_no_more() -> None:
     core.finish(request("flood-0").key, now_s=0.2)
     [answer] = core.take_answers()
     assert answer.request.key.request_id == "light"
-
-
-def test_a_worker_gets_no_more_than_its_next_steps_take() -> None:
-    core = fleet_of(hello("w", step_budget_tokens=64, max_running=1000, capacity_blocks=10**6))
-    for number in range(1000):
-        core.place(request(f"r{number}", prompt_tokens=100), now_s=0.0)
-    speed = core.rates.speed(core.fleet.open_pool(request().pool).roster.slots[0])
-    covered = 64 + 0.1 / speed.prefill.slope_s
-    assert covered <= core.books.queued_tokens.sum() <= covered + 100
-
-
-def test_a_prompt_larger_than_the_next_steps_still_gets_in() -> None:
-    core = fleet_of(hello("w", step_budget_tokens=1, capacity_blocks=10**6, max_model_tokens=10**6))
-    core.place(request("huge", prompt_tokens=500_000), now_s=0.0)
-    assert core.books.placed.sum() == 1
