@@ -3,8 +3,6 @@
 from collections.abc import Iterable
 from itertools import groupby
 
-from headway.scheduler.v1 import scheduler_pb2 as pb
-from services.scheduler.facts import PrefillTiming, Report
 from services.worker.engine import EngineLoad
 from services.worker.sim_core import Removed, SimCore, Stored
 
@@ -26,20 +24,6 @@ def load(core: SimCore) -> EngineLoad:
     )
 
 
-def report(message: pb.Report) -> Report:
-    """The worker's own message, as the scheduler's core takes it."""
-    return Report(
-        running_requests=message.running_requests,
-        waiting_requests=message.waiting_requests,
-        queued_prefill_tokens=message.queued_prefill_tokens,
-        kv_usage=message.kv_usage,
-        prefills=tuple(map(_prefill, message.prefills)),
-        steps=message.steps,
-        step_time_us=message.step_time_us,
-        generated_tokens=message.generated_tokens,
-    )
-
-
 def batches(changes: Iterable[Stored | Removed]) -> list[tuple[Blocks, Blocks]]:
     """Stored and removed blocks, in order: within a batch, removing comes last."""
     found: list[tuple[Blocks, Blocks]] = []
@@ -58,14 +42,3 @@ def _blocks(change: Stored | Removed) -> Iterable[int]:
     if isinstance(change, Removed):
         return change.hashes
     return change.run.tokens.block_hashes(change.last)[change.first : change.last]
-
-
-def _prefill(message: pb.PrefillTiming) -> PrefillTiming:
-    return PrefillTiming(
-        request_id=message.request_id,
-        computed_tokens=message.computed_tokens,
-        cached_tokens=message.cached_tokens,
-        queue_us=message.queue_us,
-        prefill_us=message.prefill_us,
-        decoding_requests=message.decoding_requests,
-    )

@@ -17,6 +17,7 @@ from services.scheduler.facts import Hello, Key, Kind, KvChange, Pool, Request
 from services.scheduler.fleet import Member
 from services.scheduler.outcomes import Outcome, Placed, TooLarge, TurnedAway
 from services.scheduler.placement import Policy
+from services.scheduler.reports import read_report
 from services.scheduler.scheduler import Bounds, Scheduler
 from services.worker.reports import Prefill, Reporting
 from services.worker.sim_core import Emitted, SimCore, SimRun, SimSettings
@@ -279,7 +280,7 @@ class Fleet:
     def _report(self, node: Node) -> None:
         message = node.reporting.report(news.load(node.core), node.prefills, False, self._now_s)
         node.prefills.clear()
-        self._send(self._scheduler.report, node.member, news.report(message))
+        self._send(self._scheduler.report, node.member, read_report(message))
 
     def _send(
         self, tell: Callable[[Member, Any, float], object], member: Member, told: Any

@@ -11,6 +11,7 @@ from services.scheduler import wire
 from services.scheduler.desk import Desk
 from services.scheduler.fleet import FleetFull, Member
 from services.scheduler.outbox import Ending, Outbox
+from services.scheduler.reports import read_report
 
 Answers = Outbox[pb.JoinResponse]
 
@@ -104,7 +105,7 @@ class Joining:
         now_s = time.monotonic()
         match message.WhichOneof("message"):
             case "report":
-                self._core.report(member, wire.read_report(message.report), now_s)
+                self._core.report(member, read_report(message.report), now_s)
             case "kv":
                 return self._change(member, message.kv, now_s)
             case _:

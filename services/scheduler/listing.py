@@ -2,8 +2,9 @@
 
 from headway.scheduler.v1 import scheduler_pb2 as pb
 from services.scheduler.decisions import DecisionRecord
-from services.scheduler.facts import Hello, Report
+from services.scheduler.facts import Hello
 from services.scheduler.fleet import Fleet, Member
+from services.scheduler.reports import write_report
 from services.scheduler.scheduler import Scheduler
 from services.scheduler.wire import KINDS_ON_WIRE, write_decision
 
@@ -75,7 +76,7 @@ def _write_worker(member: Member) -> pb.FleetWorker:
 def _write_status(core: Scheduler, member: Member, now_s: float) -> pb.WorkerStatus:
     return pb.WorkerStatus(
         hello=_write_hello(member.hello),
-        report=None if member.report is None else _write_report(member.report),
+        report=None if member.report is None else write_report(member.report),
         draining=member.draining,
         placed_requests=int(core.books.placed[member.slot]),
         queued_prefill_tokens=int(core.books.queued_tokens[member.slot]),
@@ -98,31 +99,4 @@ def _write_hello(hello: Hello) -> pb.Hello:
         step_budget_tokens=hello.step_budget_tokens,
         max_model_tokens=hello.max_model_tokens,
         engine=hello.engine,
-    )
-
-
-def _write_report(report: Report) -> pb.Report:
-    prefills = [
-        pb.PrefillTiming(
-            request_id=timing.request_id,
-            computed_tokens=timing.computed_tokens,
-            cached_tokens=timing.cached_tokens,
-            queue_us=timing.queue_us,
-            prefill_us=timing.prefill_us,
-            decoding_requests=timing.decoding_requests,
-        )
-        for timing in report.prefills
-    ]
-    return pb.Report(
-        running_requests=report.running_requests,
-        waiting_requests=report.waiting_requests,
-        queued_prefill_tokens=report.queued_prefill_tokens,
-        kv_usage=report.kv_usage,
-        prefills=prefills,
-        steps=report.steps,
-        step_time_us=report.step_time_us,
-        generated_tokens=report.generated_tokens,
-        prefix_queried_tokens=report.prefix_queried_tokens,
-        prefix_hit_tokens=report.prefix_hit_tokens,
-        draining=report.draining,
     )

@@ -14,8 +14,6 @@ from services.scheduler.facts import (
     Kind,
     KvChange,
     Pool,
-    PrefillTiming,
-    Report,
     Request,
 )
 from services.scheduler.outcomes import (
@@ -188,23 +186,6 @@ def read_hello(message: pb.Hello) -> Hello:
     )
 
 
-def read_report(message: pb.Report) -> Report:
-    """How a worker fares."""
-    return Report(
-        running_requests=message.running_requests,
-        waiting_requests=message.waiting_requests,
-        queued_prefill_tokens=message.queued_prefill_tokens,
-        kv_usage=message.kv_usage,
-        prefills=tuple(_read_prefill(prefill) for prefill in message.prefills),
-        steps=message.steps,
-        step_time_us=message.step_time_us,
-        generated_tokens=message.generated_tokens,
-        prefix_queried_tokens=message.prefix_queried_tokens,
-        prefix_hit_tokens=message.prefix_hit_tokens,
-        draining=message.draining,
-    )
-
-
 def read_change(message: pb.KvChange) -> KvChange:
     """What changed in a worker's cache. Raises Malformed."""
     return KvChange(
@@ -212,15 +193,4 @@ def read_change(message: pb.KvChange) -> KvChange:
         snapshot=message.snapshot,
         stored=read_hashes(message.stored),
         removed=read_hashes(message.removed),
-    )
-
-
-def _read_prefill(message: pb.PrefillTiming) -> PrefillTiming:
-    return PrefillTiming(
-        request_id=message.request_id,
-        computed_tokens=message.computed_tokens,
-        cached_tokens=message.cached_tokens,
-        queue_us=message.queue_us,
-        prefill_us=message.prefill_us,
-        decoding_requests=message.decoding_requests,
     )
