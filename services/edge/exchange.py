@@ -46,7 +46,7 @@ class Exchange:
         self.ledger = ledger
         self.is_streaming = False  # the status has left, and with it the way to refuse
         self._created = int(time.time())
-        self._reasons: list[str] = []
+        self.finish_reasons: list[str] = []  # of the choices that ended, as they did
         self._inbox: Inbox[Relay] = Inbox(unread_limit)
         sampling = ask.sampling()
         self._relays = []
@@ -85,7 +85,7 @@ class Exchange:
             if delta.HasField("finish"):
                 if delta.finish.reason not in REASONS:
                     return deltas, Broken("The request was aborted by an operator.")
-                self._reasons.append(REASONS[delta.finish.reason])
+                self.finish_reasons.append(REASONS[delta.finish.reason])
             deltas.append((relay.first_choice + delta.choice, delta))
         if self._inbox.overflowed:
             return deltas, Broken("The stream was read too slowly.")
@@ -127,11 +127,6 @@ class Exchange:
             "ttft_ms": self.ledger.in_ms(),
             **self._relays[0].explain(),
         }
-
-    @property
-    def finish_reasons(self) -> list[str]:
-        """Why the choices that ended did, in the order in which they did."""
-        return self._reasons
 
     async def collect(self, explain_as: str | None) -> bytes | Refusal:
         """The body of an answer that is not streamed; `explain_as` is the trace id."""

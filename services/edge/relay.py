@@ -66,7 +66,6 @@ class Relay:
     _excluded: list[str] = field(default_factory=list)
     _pipe: Pipe | None = None
     _number: int = 0
-    _placed_s: float = 0.0
     _sent_s: float = 0.0
     _ttft_s: float | None = None  # of this attempt
     first_s: float | None = None
@@ -92,7 +91,7 @@ class Relay:
         """Keep the books of a delta: the ids for a resume, the account, the end."""
         self._generated.extend(delta.token_ids)
         if delta.HasField("started"):
-            self._ttft_s = received_s - self._placed_s
+            self._ttft_s = received_s - self._sent_s
             self._account(delta.started, received_s)
         if delta.HasField("finish"):
             self.open_choices -= 1
@@ -142,8 +141,9 @@ class Relay:
         pool = self.hops.fleet.pools.get(self.order.encode.model)
         if pool is None:
             return None  # the scheduler knows better
-        wanted = self._max_tokens(pool.max_model_tokens, prompt_tokens)
-        if prompt_tokens < pool.max_model_tokens and wanted <= self._room(prompt_tokens):
+        room = pool.max_model_tokens - prompt_tokens
+        wanted = self._max_tokens(room)
+        if room > 0 and wanted <= room:
             return None
         asked = self.order.sampling.HasField("max_tokens")
         message = (
@@ -152,13 +152,10 @@ class Relay:
         )
         return Invalid(message, prompt_parameter(self.order.encode), "context_length_exceeded")
 
-    def _room(self, prompt_tokens: int) -> int:
-        return self.hops.fleet.pools[self.order.encode.model].max_model_tokens - prompt_tokens
-
-    def _max_tokens(self, max_model_tokens: int, prompt_tokens: int) -> int:
-        if self.order.sampling.HasField("max_tokens"):
-            return self.order.sampling.max_tokens
-        return max_model_tokens - prompt_tokens
+    def _max_tokens(self, room: int) -> int:
+        """The most tokens of a choice, where the context leaves `room`."""
+        sampling = self.order.sampling
+        return sampling.max_tokens if sampling.HasField("max_tokens") else room
 
     async def _start(self) -> Refusal | None:
         asked_s = time.monotonic()
@@ -166,7 +163,7 @@ class Relay:
         if not isinstance(placed, Placed):
             return placed
         self.placed = placed
-        self._placed_s = self._sent_s = time.monotonic()
+        self._sent_s = time.monotonic()
         self._ttft_s = None
         if not self.started:
             round_trip_s = self._sent_s - asked_s
@@ -183,8 +180,8 @@ class Relay:
         encoded, order = self.encoded, self.order
         assert encoded is not None, "encoding comes first"
         pool = self.hops.fleet.pools.get(order.encode.model)
-        context = pool.max_model_tokens if pool else encoded.prompt_tokens + 1
-        limit = self._max_tokens(context, encoded.prompt_tokens) - len(self._generated)
+        room = pool.max_model_tokens - encoded.prompt_tokens if pool else 1
+        limit = self._max_tokens(room) - len(self._generated)
         request = scheduler.PlaceRequest(
             request_id=self._attempt_id(),
             model=order.encode.model,
