@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from services.scheduler.adapters import Adapters
 from services.scheduler.answers import AnswerLengths
 from services.scheduler.books import Books
 from services.scheduler.facts import Request
@@ -32,6 +33,8 @@ class Candidates:
     step_s_per_decode: Floats
     answer_tokens: float
     """Tokens that the request is likely to generate, wherever it runs."""
+    load_s: Floats | float = 0.0
+    """To load the request's adapter, where it is not loaded."""
 
     def __len__(self) -> int:
         return len(self.roster)
@@ -46,6 +49,7 @@ class Filter:
     rates: Rates
     index: PrefixIndex
     answers: AnswerLengths
+    adapters: Adapters
 
     def allowed(self, request: Request) -> Roster:
         """Workers of the request's pool that are open and not excluded."""
@@ -96,6 +100,7 @@ class Filter:
             step_s=rates.step_s[slots],
             step_s_per_decode=rates.step_s_per_decode[slots],
             answer_tokens=self.answers.expected(request),
+            load_s=self.adapters.load_s(request.pool.adapter, slots),
         )
 
     def _cached_tokens(self, request: Request, roster: Roster) -> Ints:

@@ -95,6 +95,14 @@ class PrefillTiming:
     decoding_requests: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class AdapterLoad:
+    """One load of an adapter, as the worker timed it."""
+
+    adapter: str
+    load_us: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """How a worker fares now, and its timings since the report before."""
@@ -110,6 +118,8 @@ class Report:
     prefix_queried_tokens: int = 0
     prefix_hit_tokens: int = 0
     draining: bool = False
+    loaded_adapters: tuple[str, ...] = ()
+    adapter_loads: tuple[AdapterLoad, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

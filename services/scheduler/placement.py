@@ -126,7 +126,7 @@ def predicted_ttft_s(candidates: Candidates) -> Floats:
     steps = np.ceil(tokens / candidates.roster.step_budget_tokens)
     # Who is ahead of it decodes by the time that it is computed.
     step_s = candidates.step_s + candidates.step_s_per_decode * candidates.requests
-    ttft_s: Floats = tokens * candidates.prefill_s_per_token + steps * step_s
+    ttft_s: Floats = tokens * candidates.prefill_s_per_token + steps * step_s + candidates.load_s
     return ttft_s
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from services.scheduler.adapters import Adapters
 from services.scheduler.admission import WaitingRoom
 from services.scheduler.answers import AnswerLengths
 from services.scheduler.books import Books, Placement
@@ -61,7 +62,8 @@ class Scheduler:
         self.queue = WaitingRoom(bounds.queued_requests, self.shares)
         self.decisions = Decisions(DECISIONS_KEPT)
         self.answers = AnswerLengths()
-        known = Filter(self.fleet, self.books, self.rates, self.index, self.answers)
+        self.adapters = Adapters(SLOTS)
+        known = Filter(self.fleet, self.books, self.rates, self.index, self.answers, self.adapters)
         self._deciding = Deciding(policy, self.fleet, self.rates, known)
         self._late: list[Answer] = []
 
@@ -100,7 +102,7 @@ class Scheduler:
         if placement is None:
             self.queue.leave(key)
             return None
-        self._expect_no_more(placement)
+        self._expect_no_more(placement, has_token=actual_ttft_s is not None)
         if answer_tokens is not None:
             self.answers.learn(placement.pool, answer_tokens)
         if generated_tokens is not None:
@@ -129,6 +131,7 @@ class Scheduler:
         peers = self._peers(hello)
         member = self.fleet.join(hello, now_s)
         self.rates.join(member.slot, peers)
+        self.adapters.join(member.slot)
         self.books.join(member.slot, member.id, hello.epoch)
         self._dispatch(now_s)
         return member
@@ -148,6 +151,7 @@ class Scheduler:
             self.books.prefilled(member.id, timing.request_id)
         self.books.correct(member.slot, report)
         self.rates.learn(member.slot, report)
+        self.adapters.report(member.slot, report.loaded_adapters, report.adapter_loads)
         if report.prefills or report.steps:
             for slot in self._unknown_peers(member.hello):
                 self.rates.follow(slot, member.slot)
@@ -232,6 +236,7 @@ class Scheduler:
         known_blocks = placed.cached_tokens // request.block_size
         expected = request.block_hashes[known_blocks:] if caches else ()
         self.index.expect(slot, expected)
+        self.adapters.use(slot, request.pool.adapter, request.key)
         uncached_tokens = request.prompt_tokens - placed.cached_tokens
         answer_tokens = round(self.answers.expected(request))
         self.shares.charge(request.tenant, uncached_tokens + answer_tokens)
@@ -250,10 +255,13 @@ class Scheduler:
         )
         self.books.place(placement, slot)
 
-    def _expect_no_more(self, placement: Placement) -> None:
+    def _expect_no_more(self, placement: Placement, *, has_token: bool) -> None:
         member = self.fleet.member(placement.worker_id)
         if member is not None and member.hello.epoch == placement.epoch:
             self.index.expect_no_more(member.slot, placement.expected_blocks)
+            self.adapters.end_use(
+                member.slot, placement.pool.adapter, placement.key, was_loaded=has_token
+            )
 
     def _finished(self, placement: Placement, actual_ttft_s: float | None) -> Finished:
         if actual_ttft_s is None:
@@ -265,6 +273,7 @@ class Scheduler:
         self.fleet.leave(member)
         self.books.leave(member.slot, member.id)
         self.rates.leave(member.slot)
+        self.adapters.leave(member.slot)
         self.index.drop(member.slot)
 
     def _answer(self, request: Request, outcome: Settled) -> None:
