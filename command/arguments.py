@@ -68,3 +68,4 @@ def _add_simulate(commands: "_SubParsersAction[ArgumentParser]") -> None:
         "--sim", default="", metavar="KEY=VALUE,…", help="step costs; by default like an H100's"
     )
     sim.add_argument("--seed", type=int, default=0)
+    sim.add_argument("--plot", default="", metavar="FILE.png", help="draw the table too")

@@ -12,6 +12,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from command.errors import CommandError
+from command.plotting import check_plot, plot_summaries
 from command.progress import wide_console
 from command.simulation.capacity import capacity_per_s
 from command.simulation.results import HEADINGS, Summary, cells, summary
@@ -47,12 +48,17 @@ H100 = "base_ms=8,prefill_us=40,decode_us=300,budget=8192,max_running=256"
 
 def simulate(arguments: Namespace) -> None:
     """Run the workload under each policy and print a table."""
-    policies = _policies(arguments.policy)
+    policies = known_policies(arguments.policy) or list(POLICIES)
+    plot = check_plot(arguments.plot) if arguments.plot else None
     workers, settings = check_workers(arguments.workers), costs(arguments)
     jobs = at_speed(_workload(arguments), arguments, workers, settings)
     rows = [_run(policy, jobs, workers, settings, arguments.seed) for policy in policies]
-    print(_conditions(jobs, workers, settings, arguments.seed))
-    wide_console().print(_table(rows))
+    conditions = said(jobs, workers, settings, arguments.seed)
+    print(conditions)
+    wide_console().print(table(rows))
+    if plot is not None:
+        plot_summaries(rows, conditions, plot)
+        print(f"plotted in {plot}")
 
 
 def costs(arguments: Namespace) -> SimSettings:
@@ -135,12 +141,13 @@ def _run(name: str, jobs: Sequence[Job], workers: int, settings: SimSettings, se
     return serve(POLICIES[name](Random(seed)), jobs, workers, settings)
 
 
-def _policies(text: str) -> list[str]:
+def known_policies(text: str) -> list[str]:
+    """The policies named, separated by commas. Raises CommandError."""
     names = [name for name in text.split(",") if name]
     for name in names:
         if name not in POLICIES:
             raise CommandError(f"--policy {name} is not known; choose {', '.join(POLICIES)}")
-    return names or list(POLICIES)
+    return names
 
 
 def _workload(arguments: Namespace) -> list[Job]:
@@ -155,7 +162,8 @@ def _workload(arguments: Namespace) -> list[Job]:
     return made_up(arguments.workload, most or DEFAULT_JOBS, Random(arguments.seed))
 
 
-def _conditions(jobs: Sequence[Job], workers: int, settings: SimSettings, seed: int) -> str:
+def said(jobs: Sequence[Job], workers: int, settings: SimSettings, seed: int) -> str:
+    """Under which conditions the figures hold."""
     costs_said = (
         f"step {settings.base_ms:g} ms + {settings.prefill_us:g} µs a prompt token"
         f" + {settings.decode_us:g} µs a decode"
@@ -168,10 +176,11 @@ def _conditions(jobs: Sequence[Job], workers: int, settings: SimSettings, seed: 
     )
 
 
-def _table(rows: Sequence[Summary]) -> Table:
-    table = Table(box=None)
+def table(rows: Sequence[Summary]) -> Table:
+    """One row a policy."""
+    shown = Table(box=None)
     for number, heading in enumerate(HEADINGS):
-        table.add_column(heading, justify="right" if number else "left")
+        shown.add_column(heading, justify="right" if number else "left")
     for row in rows:
-        table.add_row(*cells(row))
-    return table
+        shown.add_row(*cells(row))
+    return shown
