@@ -1,7 +1,7 @@
 """Workers' reports, from messages and back. Pure: for who listens to workers, real or simulated."""
 
 from headway.scheduler.v1 import scheduler_pb2 as pb
-from services.scheduler.facts import PrefillTiming, Report
+from services.scheduler.facts import AdapterLoad, PrefillTiming, Report
 
 
 def read_report(message: pb.Report) -> Report:
@@ -18,6 +18,10 @@ def read_report(message: pb.Report) -> Report:
         prefix_queried_tokens=message.prefix_queried_tokens,
         prefix_hit_tokens=message.prefix_hit_tokens,
         draining=message.draining,
+        loaded_adapters=tuple(message.loaded_adapters),
+        adapter_loads=tuple(
+            AdapterLoad(load.adapter, load.load_us) for load in message.adapter_loads
+        ),
     )
 
 
@@ -46,6 +50,11 @@ def write_report(report: Report) -> pb.Report:
         prefix_queried_tokens=report.prefix_queried_tokens,
         prefix_hit_tokens=report.prefix_hit_tokens,
         draining=report.draining,
+        loaded_adapters=report.loaded_adapters,
+        adapter_loads=[
+            pb.AdapterLoad(adapter=load.adapter, load_us=load.load_us)
+            for load in report.adapter_loads
+        ],
     )
 
 
