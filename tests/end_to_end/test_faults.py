@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.end_to_end.asking import ask, chat, pid_of
 from tests.system import System, system
 
 TOKENS = 60
@@ -28,37 +29,16 @@ def fleet(demo_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield running
 
 
-def ask(content: str, **more: Any) -> dict[str, Any]:
-    messages = [{"role": "user", "content": content}]
-    return {
-        "model": "smollm2",
-        "messages": messages,
-        "temperature": 0,
-        "max_tokens": TOKENS,
-        **more,
-    }
-
-
-def chat(client: httpx.Client, content: str, **more: Any) -> Any:
-    response = client.post(
-        "/v1/chat/completions", json=ask(content, **more), headers={"X-Headway-Explain": "1"}
-    )
-    assert response.status_code == 200, response.text
-    return response.json()
-
-
-def pid_of(fleet: System, worker_id: str) -> int:
-    index = int(worker_id.rpartition("-")[2])
-    [row] = [row for row in fleet.ps("worker") if row["index"] == index]
-    pid: int = row["pid"]
-    return pid
-
-
 def test_a_killed_workers_streams_go_on_to_the_same_text(fleet: System) -> None:
     with httpx.Client(base_url=fleet.url, timeout=60) as client:
-        whole = chat(client, "Tell me a story.")
+        whole = chat(client, "Tell me a story.", max_tokens=TOKENS)
         events: list[Any] = []
-        body = ask("Tell me a story.", stream=True, stream_options={"include_usage": True})
+        body = ask(
+            "Tell me a story.",
+            max_tokens=TOKENS,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
         headers = {"X-Headway-Explain": "1"}
         # The undisturbed run left its prefix on one worker, so the same one gets this.
         victim = pid_of(fleet, whole["headway"]["worker"])
