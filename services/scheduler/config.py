@@ -5,6 +5,15 @@ from dataclasses import dataclass
 from services.scheduler.placement import POLICIES
 from services.scheduler.shares import read_weights
 
+POSITIVE = (
+    "worker_ttl_s",
+    "heartbeat_ms",
+    "queue_limit",
+    "index_limit",
+    "lease_ms",
+    "record_limit_mb",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
@@ -18,6 +27,8 @@ class Config:
     queue_limit: int = 1024  # requests that may wait
     index_limit: int = 1_000_000  # distinct blocks in the prefix index, 25 bytes each
     lease_ms: int = 60_000  # a placement made by hand is forgotten after this
+    record: str = ""  # file to record traffic in; empty: none
+    record_limit_mb: int = 256  # of that file and the older one together
     weights: tuple[str, ...] = ()  # TENANT=WEIGHT; who is not named weighs 1
     seed: int = 0  # of the policy `random`
     drain_s: float = 5.0  # what running calls get at the end
@@ -27,7 +38,7 @@ class Config:
             known = ", ".join(POLICIES)
             raise ValueError(f"SCHEDULER_POLICY must be one of {known}, got {self.policy!r}")
         read_weights(self.weights)
-        for name in ("worker_ttl_s", "heartbeat_ms", "queue_limit", "index_limit", "lease_ms"):
+        for name in POSITIVE:
             _positive(name, getattr(self, name))
         if self.drain_s < 0:
             raise ValueError(f"SCHEDULER_DRAIN_S must not be negative, got {self.drain_s}")

@@ -17,6 +17,7 @@ from services.scheduler.metrics import OUTCOMES, Metrics
 from services.scheduler.outbox import Ending, Outbox
 from services.scheduler.outcomes import Finished, Outcome, Placed, Settled, Waiting
 from services.scheduler.scheduler import Scheduler
+from services.scheduler.witness import Witness
 
 Batches = Outbox[pb.PlaceBatchesResponse]
 
@@ -25,7 +26,12 @@ class Desk:
     """Takes requests in and gives answers out."""
 
     def __init__(
-        self, core: Scheduler, metrics: Metrics, telemetry: Telemetry, lease_ms: int
+        self,
+        core: Scheduler,
+        metrics: Metrics,
+        telemetry: Telemetry,
+        lease_ms: int,
+        witness: Witness | None = None,
     ) -> None:
         self.core = core
         self.changed = asyncio.Event()
@@ -33,6 +39,7 @@ class Desk:
         self._metrics = metrics
         self._telemetry = telemetry
         self._lease_ms = lease_ms
+        self._witness = witness
         self._wall = WallClock()
         self._owners = count(BY_HAND + 1)
         self._outboxes: dict[int, Batches] = {}
@@ -159,8 +166,12 @@ class Desk:
         tokens = report.completion_tokens if whole else None
         key = Key(owner, report.request_id)
         finished = self.core.finish(key, now_s, actual_s, tokens, report.completion_tokens)
-        if finished is not None and finished.error_s is not None:
-            self._metrics.predicted(finished.error_s)
+        if finished is None:
+            return None
+        if finished.error_s is not None and actual_s is not None:
+            self._metrics.predicted(finished.error_s, actual_s)
+        if self._witness is not None:
+            self._witness.ended(key, now_s, actual_s, report.completion_tokens)
         return finished
 
     def _write(self, request_id: str, outcome: Settled, place_us: int) -> pb.PlaceResult:
@@ -172,6 +183,8 @@ class Desk:
 
     def _note(self, request: Request, outcome: Settled, place_s: float, end_s: float) -> None:
         self._metrics.answered(outcome, place_s)
+        if self._witness is not None:
+            self._witness.answered(request, outcome, end_s)
         if request.traceparent and self._telemetry.exporting:
             self._trace(request, outcome, end_s)
 
@@ -201,6 +214,8 @@ class Desk:
     def _tell_watchers(self) -> None:
         if self._version != self.core.fleet.version:
             self._version = self.core.fleet.version
+            if self._witness is not None:
+                self._witness.fleet_changed(time.monotonic())
             self.wake_watchers()
 
     def wake_watchers(self) -> None:

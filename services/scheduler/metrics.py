@@ -20,6 +20,7 @@ from services.scheduler.scheduler import Scheduler
 PLACE_SECONDS = (2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 5e-2)
 WAIT_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 ERROR_SECONDS = (-10, -3, -1, -0.3, -0.1, -0.03, -0.01, 0, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
+RATIOS = (0.1, 0.2, 0.33, 0.5, 0.67, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0, 10.0)
 
 OUTCOMES: dict[type[Settled], str] = {
     Placed: "placed",
@@ -63,6 +64,22 @@ class Metrics:
             buckets=ERROR_SECONDS,
             registry=registry,
         )
+        self._ratio = Histogram(
+            "headway_scheduler_prediction_ratio",
+            "Predicted over actual time to first token",
+            buckets=RATIOS,
+            registry=registry,
+        )
+        self.recorded = Counter(
+            "headway_scheduler_recorded_entries",
+            "Entries written to the recording",
+            registry=registry,
+        )
+        self.record_drops = Counter(
+            "headway_scheduler_record_drops",
+            "Entries that are missing in the recording",
+            registry=registry,
+        )
         self._queued = Gauge(
             "headway_scheduler_queued_requests", "Requests that wait now", registry=registry
         )
@@ -88,9 +105,11 @@ class Metrics:
         if isinstance(outcome, Placed):
             self._wait.observe(outcome.waited_s)
 
-    def predicted(self, error_s: float) -> None:
-        """A prediction can be compared with what came true."""
+    def predicted(self, error_s: float, actual_s: float) -> None:
+        """A prediction can be compared with what came true: it was off by `error_s`."""
         self._error.observe(error_s)
+        if actual_s > 0:
+            self._ratio.observe((actual_s + error_s) / actual_s)
 
     def observe(self, core: Scheduler) -> None:
         """Show what the scheduler holds now."""

@@ -51,6 +51,14 @@ class SchedulerService(rpc.SchedulerServiceServicer):
         self._joining.close(ENDS)
         self._desk.wake_watchers()
 
+    def workers(self, model: str) -> pb.ListWorkersResponse:
+        """The workers of a model, or all."""
+        return write_workers(self._desk.core, model, time.monotonic())
+
+    def decisions(self, limit: int) -> pb.ListDecisionsResponse:
+        """The last decisions."""
+        return write_decisions(self._desk.core, limit or DECISIONS_LISTED, time.monotonic())
+
     async def Place(self, request: pb.PlaceRequest, context: Context) -> pb.PlaceResponse:
         """Place one request by hand."""
         try:
@@ -72,14 +80,13 @@ class SchedulerService(rpc.SchedulerServiceServicer):
         self, request: pb.ListWorkersRequest, context: Context
     ) -> pb.ListWorkersResponse:
         """List the workers."""
-        return write_workers(self._desk.core, request.model, time.monotonic())
+        return self.workers(request.model)
 
     async def ListDecisions(
         self, request: pb.ListDecisionsRequest, context: Context
     ) -> pb.ListDecisionsResponse:
         """List the last decisions."""
-        limit = request.limit or DECISIONS_LISTED
-        return write_decisions(self._desk.core, limit, time.monotonic())
+        return self.decisions(request.limit)
 
     async def DrainWorker(
         self, request: pb.DrainWorkerRequest, context: Context
