@@ -59,6 +59,7 @@ async def main(config: Config, telemetry: Telemetry) -> None:
         address=config.address,
         kind=config.kind,
         models=config.model_names,
+        adapters=tuple(config.adapter_paths),
     )
     deltas = DeltaWriter(TokenBytes(tokenizer), identity)
     calls = Calls(worker, deltas, metrics, Spans(telemetry, WallClock()))
@@ -70,7 +71,10 @@ async def main(config: Config, telemetry: Telemetry) -> None:
         async with grpc_server(config.listen, SERVICE, register, LAST_FRAMES_S) as (health, port):
             identity.address = config.address or f"{config.listen.rpartition(':')[0]}:{port}"
             identity.facts = await _unless(stopping, engine.start())
-            worker.limits = Limits.of(identity.models, identity.kind, identity.facts)
+            worker.begin(
+                Limits.of(identity.models, identity.adapters, identity.kind, identity.facts),
+                identity.facts.adapter_slots,
+            )
             log.info("the engine is up", engine=identity.facts.engine, address=identity.address)
             joining = Joining(identity, identity.facts, engine, worker, metrics)
             await _serve(config, worker, engine, joining, health, stopping)

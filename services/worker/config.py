@@ -1,5 +1,6 @@
 """The worker's settings."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -23,6 +24,8 @@ class Config:
     max_model_len: int = 0  # 0: what the model allows and the cache holds
     kv_cache_bytes: int = 0  # 0: 384 MiB on the CPU, else what memory is left
     max_running: int = 0  # 0: 16 on the CPU, else vLLM's choice
+    adapters: str = ""  # name=/path;name=/path; the simulator needs the names alone
+    max_loras: int = 0  # adapters loaded at once; 0: all there are, 4 at most
     drain_s: float = 4.0  # running requests get this long to end
 
     def __post_init__(self) -> None:
@@ -36,7 +39,7 @@ class Config:
         for name in ("address", "metrics_listen"):
             if getattr(self, name):
                 _address(f"WORKER_{name.upper()}", getattr(self, name))
-        for name in ("block_size", "max_model_len", "kv_cache_bytes", "max_running", "drain_s"):
+        for name in _SIZES:
             if not getattr(self, name) >= 0:
                 raise ValueError(
                     f"WORKER_{name.upper()} must be 0 or more, got {getattr(self, name)}"
@@ -45,11 +48,40 @@ class Config:
             raise ValueError(f"WORKER_CPU_CORE must be a number, got {self.cpu_core!r}")
         if self.listens_everywhere and not self.address:
             raise ValueError("WORKER_ADDRESS must be set: nobody can reach WORKER_LISTEN's host")
+        self._check_adapters()
+
+    @property
+    def adapter_paths(self) -> Mapping[str, str]:
+        """Where each adapter is, by name."""
+        return dict(self._adapter_parts())
+
+    def _adapter_parts(self) -> list[tuple[str, str]]:
+        parts = (part.partition("=") for part in self.adapters.split(";") if part)
+        return [(name, path) for name, _, path in parts]
+
+    def _check_adapters(self) -> None:
+        names = [name for name, _ in self._adapter_parts()]
+        for name in names:
+            _not_empty("the name of an adapter in WORKER_ADAPTERS", name)
+            if names.count(name) > 1 or name in self.model_names:
+                raise ValueError(f"WORKER_ADAPTERS: the name {name!r} is taken already")
+        if names and self.kind != "generate":
+            raise ValueError("WORKER_ADAPTERS is for workers that generate")
 
     @property
     def listens_everywhere(self) -> bool:
         """Whether the address listened on names no host."""
         return self.listen.rpartition(":")[0] in ("", "0.0.0.0", "[::]")
+
+
+_SIZES = (
+    "block_size",
+    "max_model_len",
+    "kv_cache_bytes",
+    "max_running",
+    "max_loras",
+    "drain_s",
+)
 
 
 def _one_of(variable: str, value: str, known: tuple[str, ...]) -> None:

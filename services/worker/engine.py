@@ -21,6 +21,10 @@ class EngineFull(Exception):
     """The engine has no room for another request now."""
 
 
+class AdapterRefused(Exception):
+    """The engine cannot load an adapter. Says nothing that a caller may not read."""
+
+
 class EngineBroken(Exception):
     """The engine, or this run of it, broke. Says nothing that a caller may not read."""
 
@@ -36,6 +40,7 @@ class EngineFacts:
     step_budget_tokens: int
     max_model_tokens: int
     vocabulary_size: int
+    adapter_slots: int = 0  # adapters that can be loaded at once
 
 
 class ConstraintKind(Enum):
@@ -93,6 +98,7 @@ class Run:
     max_tokens: int  # still to generate, at least 1
     min_tokens: int  # before an end token counts
     sampling: Sampling
+    adapter: str = ""  # loaded before
     cache_salt: str = ""
     priority: int = 0
 
@@ -212,6 +218,15 @@ class Engine(Protocol):
 
     async def embed(self, run_id: str, tokens: Sequence[int]) -> Sequence[float]:
         """Embed one input; cancelling ends it. Raises as `generate` does."""
+
+    async def load_adapter(self, name: str) -> None:
+        """Load a configured adapter; there is a slot for it.
+
+        Raises AdapterRefused or EngineBroken.
+        """
+
+    async def unload_adapter(self, name: str) -> None:
+        """Free an adapter's slot; no run uses it."""
 
     def kv_events(self) -> AsyncIterator[Sequence[KvEvent]]:
         """What changes in the cache, from the engine's start on, each batch in order."""

@@ -19,5 +19,6 @@ class Identity:
     address: str
     kind: str
     models: tuple[str, ...]
+    adapters: tuple[str, ...] = ()
     facts: EngineFacts | None = None  # until the engine is up
     epoch: int = field(default_factory=new_epoch)

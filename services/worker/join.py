@@ -127,12 +127,13 @@ class Joining:
 
     async def _report_if_due(self, call: JoinCall, interval_s: float) -> None:
         now_s, load = time.monotonic(), self._engine.load()
-        draining = self._worker.is_draining
-        if not self._reporting.is_due(load, draining, now_s, interval_s):
+        draining, adapters = self._worker.is_draining, self._worker.adapters
+        if not self._reporting.is_due(load, adapters.loaded, draining, now_s, interval_s):
             return
-        prefills = list(self._worker.prefills)
+        prefills, loads = list(self._worker.prefills), list(adapters.loads)
         self._worker.prefills.clear()
-        report = self._reporting.report(load, prefills, draining, now_s)
+        adapters.loads.clear()
+        report = self._reporting.report(load, prefills, adapters.loaded, loads, draining, now_s)
         await call.write(pb.JoinRequest(report=report))
 
     async def _listen(self, call: JoinCall) -> None:
@@ -166,6 +167,7 @@ class Joining:
             epoch=identity.epoch,
             kind=_KINDS[identity.kind],
             models=identity.models,
+            adapters=identity.adapters,
             block_size=facts.block_size,
             capacity_blocks=facts.capacity_blocks,
             max_running=facts.max_running,

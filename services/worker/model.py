@@ -8,12 +8,14 @@ from huggingface_hub import hf_hub_download
 from tokenizers import Tokenizer
 
 from services.settings import SettingError
+from services.worker.adapter_files import largest_rank
 from services.worker.config import Config
 from services.worker.engine import Engine
 from services.worker.sim_core import SimSettings, read_settings
 from services.worker.sim_engine import SimEngine
 from services.worker.sim_words import word_ids
 
+MOST_LORAS = 4  # each takes memory in the engine, used or not
 CONTEXT_UNKNOWN = 8192  # tokens, for a simulator whose model directory has no config.json
 
 
@@ -53,6 +55,7 @@ def sim_settings(config: Config) -> SimSettings:
         settings,
         block_size=config.block_size or settings.block_size,
         max_running=config.max_running or settings.max_running,
+        max_loras=config.max_loras or settings.max_loras,
     )
 
 
@@ -65,6 +68,8 @@ def _context(directory: Path) -> int:
 
 
 def _vllm(config: Config) -> Engine:
+    adapters = config.adapter_paths
+    rank = largest_rank(adapters) if adapters else 0
     # Not at the top: a simulator must start without vLLM, in a tenth of a second.
     from services.worker.vllm_engine import VllmEngine
     from services.worker.vllm_process import EngineSettings
@@ -79,5 +84,8 @@ def _vllm(config: Config) -> Engine:
             max_model_len=config.max_model_len,
             kv_cache_bytes=config.kv_cache_bytes,
             max_running=config.max_running,
+            adapters=adapters,
+            max_loras=min(config.max_loras or MOST_LORAS, len(adapters)),
+            max_lora_rank=rank,
         )
     )

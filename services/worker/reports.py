@@ -19,6 +19,14 @@ class Prefill:
     decoding_requests: int
 
 
+@dataclass(frozen=True, slots=True)
+class AdapterLoad:
+    """How long one load of an adapter took."""
+
+    adapter: str
+    load_s: float
+
+
 class Reporting:
     """Turns totals into what happened since the last report."""
 
@@ -27,10 +35,20 @@ class Reporting:
         self._last = EngineLoad()
         self._sent_s = float("-inf")
         self._said_draining = False
+        self._said_loaded: Sequence[str] = ()
 
-    def is_due(self, load: EngineLoad, is_draining: bool, now_s: float, heartbeat_s: float) -> bool:
+    def is_due(
+        self,
+        load: EngineLoad,
+        loaded_adapters: Sequence[str],
+        is_draining: bool,
+        now_s: float,
+        heartbeat_s: float,
+    ) -> bool:
         """Whether the scheduler should hear now: its picture is old, or wrong by much."""
         if now_s - self._sent_s >= heartbeat_s or is_draining != self._said_draining:
+            return True
+        if loaded_adapters != self._said_loaded:
             return True
         requests = load.running + load.waiting
         known = self._last.running + self._last.waiting
@@ -38,11 +56,17 @@ class Reporting:
         return abs(requests - known) > known / 4 or grown >= self._budget
 
     def report(
-        self, load: EngineLoad, prefills: Sequence[Prefill], is_draining: bool, now_s: float
+        self,
+        load: EngineLoad,
+        prefills: Sequence[Prefill],
+        loaded_adapters: Sequence[str],
+        adapter_loads: Sequence[AdapterLoad],
+        is_draining: bool,
+        now_s: float,
     ) -> pb.Report:
         """The report to send; counts as sent."""
         last, self._last, self._sent_s = self._last, load, now_s
-        self._said_draining = is_draining
+        self._said_draining, self._said_loaded = is_draining, loaded_adapters
         return pb.Report(
             running_requests=load.running,
             waiting_requests=load.waiting,
@@ -55,6 +79,11 @@ class Reporting:
             prefix_queried_tokens=load.prefix_queried_tokens,
             prefix_hit_tokens=load.prefix_hit_tokens,
             draining=is_draining,
+            loaded_adapters=loaded_adapters,
+            adapter_loads=[
+                pb.AdapterLoad(adapter=each.adapter, load_us=_micros(each.load_s))
+                for each in adapter_loads
+            ],
         )
 
 

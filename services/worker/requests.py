@@ -58,11 +58,15 @@ class Limits:
     max_model_tokens: int
     vocabulary_size: int
     embeds: bool = False
+    adapters: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, models: tuple[str, ...], kind: str, facts: EngineFacts) -> "Limits":
+    def of(
+        cls, models: tuple[str, ...], adapters: tuple[str, ...], kind: str, facts: EngineFacts
+    ) -> "Limits":
         """The limits that the engine's facts set."""
-        return cls(models, facts.max_model_tokens, facts.vocabulary_size, kind == "embed")
+        embeds = kind == "embed"
+        return cls(models, facts.max_model_tokens, facts.vocabulary_size, embeds, adapters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,7 @@ def runs(accepted: Accepted) -> list[Run]:
         max_tokens=accepted.max_tokens - done,
         min_tokens=request.min_tokens - done if request.min_tokens > done else 0,
         sampling=request.sampling,
+        adapter=request.adapter,
         cache_salt=request.cache_salt,
         priority=request.priority,
     )
@@ -133,7 +138,7 @@ def _invalid(message: str, parameter: str) -> Failure:
 def _not_served(model: str, adapter: str, limits: Limits) -> Failure | None:
     if model not in limits.models:
         return Failure(FailureKind.NOT_SERVED, f"model {model!r} is not served here", "model")
-    if adapter:
+    if adapter and adapter not in limits.adapters:
         return Failure(FailureKind.NOT_SERVED, f"adapter {adapter!r} is not served here", "adapter")
     return None
 

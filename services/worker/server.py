@@ -103,6 +103,8 @@ class WorkerServer(worker_pb2_grpc.WorkerServiceServicer):
             max_model_tokens=facts.max_model_tokens,
             vocabulary_size=facts.vocabulary_size,
             draining=self._worker.is_draining,
+            adapters=identity.adapters,
+            loaded_adapters=self._worker.adapters.loaded,
         )
 
 

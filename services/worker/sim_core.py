@@ -21,12 +21,14 @@ class SimSettings:
     max_running: int = 256
     capacity_blocks: int = 4096
     block_size: int = 16
+    adapter_load_ms: float = 50.0
+    max_loras: int = 4  # adapters loaded at once
 
     def __post_init__(self) -> None:
-        for name in ("base_ms", "prefill_us", "decode_us"):
+        for name in ("base_ms", "prefill_us", "decode_us", "adapter_load_ms"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        for name in ("budget", "max_running", "capacity_blocks", "block_size"):
+        for name in ("budget", "max_running", "capacity_blocks", "block_size", "max_loras"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
 

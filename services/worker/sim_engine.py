@@ -86,6 +86,7 @@ class SimEngine:
             step_budget_tokens=settings.budget,
             max_model_tokens=max_model_tokens,
             vocabulary_size=vocabulary_size,
+            adapter_slots=settings.max_loras,
         )
         self._clock = clock
         self._core = SimCore(settings)
@@ -143,6 +144,13 @@ class SimEngine:
             pass
         return embedding(tokens)
 
+    async def load_adapter(self, name: str) -> None:
+        """Take the time that a load takes."""
+        await asyncio.sleep(self._settings.adapter_load_ms / 1e3)
+
+    async def unload_adapter(self, name: str) -> None:
+        """There is nothing to free."""
+
     async def kv_events(self) -> AsyncIterator[Sequence[KvEvent]]:
         """What changes in the cache, a batch for each step that changes it."""
         while True:
@@ -175,7 +183,12 @@ class SimEngine:
 
     def _submit(self, run: Run) -> _Open:
         tokens = WordTokens(
-            run.tokens, self._settings.block_size, self._words, _variant(run), run.cache_salt
+            run.tokens,
+            self._settings.block_size,
+            self._words,
+            _variant(run),
+            run.cache_salt,
+            run.adapter,
         )
         opened = self._open[run.run_id] = _Open(run)
         self._core.submit(SimRun(run.run_id, tokens, run.max_tokens, run.priority))
@@ -221,9 +234,8 @@ class SimEngine:
 
 
 def _variant(run: Run) -> bytes:
-    if run.sampling.is_greedy:
-        return b""
-    return f"{run.choice}/{run.sampling.seed}".encode()
+    chance = "" if run.sampling.is_greedy else f"{run.choice}/{run.sampling.seed}"
+    return (f"{run.adapter}:{chance}" if run.adapter else chance).encode()
 
 
 def _first_token(opened: _Open, sim_run: SimRun, now_s: float) -> FirstToken:
@@ -252,6 +264,7 @@ def _event(change: Stored | Removed, settings: SimSettings) -> KvEvent:
         parent=tokens.block_parent(change.first) if change.first else None,
         token_ids=tokens.block_tokens(change.first, change.last),
         block_size=settings.block_size,
+        adapter=tokens.adapter,
         cache_salt="" if change.first else tokens.cache_salt,
     )
 

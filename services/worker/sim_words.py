@@ -46,12 +46,14 @@ class WordTokens:
         words: Sequence[int],
         variant: bytes = b"",
         cache_salt: str = "",
+        adapter: str = "",
     ) -> None:
         self.cache_salt = cache_salt
+        self.adapter = adapter
         self._bytes = bytearray(b"".join(map(_TOKEN.pack, tokens)))
         self._step = block_size * TOKEN_BYTES
         self._words = words
-        self._root = chain_root("sim", cache_salt=cache_salt)
+        self._root = chain_root("sim", adapter, cache_salt)
         self._hashes: list[int] = []
         seed = int.from_bytes(xxh3_64_digest(variant), "big")
         self._hasher = xxh3_64(bytes(self._bytes), seed=seed)

@@ -4,16 +4,19 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import vllm
 from vllm import PoolingParams
 from vllm.exceptions import GracefulHTTPError, VLLMClientError
 from vllm.inputs import tokens_input
+from vllm.lora.request import LoRARequest
 from vllm.outputs import RequestOutput
 from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
 from services.worker.engine import (
+    AdapterRefused,
     EngineBroken,
     EngineFacts,
     EngineFull,
@@ -49,6 +52,10 @@ class VllmEngine:
         self._engine: AsyncLLM | None = None
         self._subscription: Subscription | None = None
         self._runs: set[str] = set()
+        self._loras = {
+            name: LoRARequest(name, number, str(Path(path).resolve()))
+            for number, (name, path) in enumerate(settings.adapters.items(), start=1)
+        }
 
     async def start(self) -> EngineFacts:
         """Load the model, and run what vLLM compiles at its first use."""
@@ -83,6 +90,7 @@ class VllmEngine:
                 tokens_input(list(run.tokens), cache_salt=run.cache_salt or None),
                 sampling_params(run),
                 run.run_id,
+                lora_request=self._loras[run.adapter] if run.adapter else None,
                 priority=run.priority,
             )
             async with aclosing(outputs):
@@ -112,6 +120,23 @@ class VllmEngine:
                     values: list[float] = output.outputs.data.tolist()
                     return values
         raise EngineBroken("vLLM ended the run without an embedding")
+
+    async def load_adapter(self, name: str) -> None:
+        """Load one between two steps."""
+        try:
+            await self._running().add_lora(self._loras[name])
+        except EngineDeadError as error:
+            raise EngineBroken("the vLLM engine process died") from error
+        # vLLM sends what went wrong in its process as a bare Exception; its own log has the cause.
+        except Exception as error:
+            raise AdapterRefused(f"adapter {name!r} cannot be loaded") from error
+
+    async def unload_adapter(self, name: str) -> None:
+        """Free one's slot and memory."""
+        try:
+            await self._running().remove_lora(self._loras[name].lora_int_id)
+        except EngineDeadError as error:
+            raise EngineBroken("the vLLM engine process died") from error
 
     async def kv_events(self) -> AsyncIterator[Sequence[KvEvent]]:
         """vLLM's KV events; an engine that embeds has none."""
@@ -194,6 +219,7 @@ class VllmEngine:
             step_budget_tokens=config.scheduler_config.max_num_batched_tokens,
             max_model_tokens=config.model_config.max_model_len,
             vocabulary_size=config.model_config.get_vocab_size(),
+            adapter_slots=self._settings.max_loras,
         )
 
     async def _warm_up(self) -> None:

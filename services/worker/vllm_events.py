@@ -72,7 +72,9 @@ def _read_stored(event: BlockStored) -> BlocksStored | None:
     keys = [key for each in event.extra_keys or () for key in each or ()]
     if any(not isinstance(key, str) for key in keys):
         return None
-    salts = [key for key in _first(event.extra_keys) if key != event.lora_name]
+    salts = list(_first(event.extra_keys))
+    if event.lora_name in salts:
+        salts.remove(event.lora_name)  # once: a salt may be the same text
     return BlocksStored(
         hashes=event.block_hashes,
         parent=event.parent_block_hash,

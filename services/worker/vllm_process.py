@@ -7,8 +7,9 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ class EngineSettings:
     max_model_len: int = 0
     kv_cache_bytes: int = 0
     max_running: int = 0
+    adapters: Mapping[str, str] = field(default_factory=dict)
+    max_loras: int = 0
+    max_lora_rank: int = 0
 
 
 class EngineProcess:
@@ -88,7 +92,19 @@ class EngineProcess:
             arguments |= {"runner": "pooling", "max_model_len": settings.max_model_len or None}
         else:
             arguments |= self._generation_arguments()
-        return arguments | self._sizes(is_cpu=is_cpu)
+        return arguments | self._sizes(is_cpu=is_cpu) | self._lora_arguments()
+
+    def _lora_arguments(self) -> dict[str, Any]:
+        settings = self._settings
+        if not settings.adapters:
+            return {}  # the layers for adapters cost every request a third of its speed
+        # Not more in memory than in a batch: what is loaded is then known without asking.
+        return {
+            "enable_lora": True,
+            "max_loras": settings.max_loras,
+            "max_cpu_loras": settings.max_loras,
+            "max_lora_rank": settings.max_lora_rank,
+        }
 
     def _generation_arguments(self) -> dict[str, Any]:
         events, replay = self.event_endpoints

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 
 from tokenizers import Tokenizer
 
+from services.worker.adapters import Adapters
 from services.worker.choice import Choice, Piece
 from services.worker.engine import (
+    AdapterRefused,
     Engine,
     EngineBroken,
     EngineFull,
@@ -85,6 +87,7 @@ class Worker:
         self.running: dict[str, Running] = {}
         self.prefills: deque[Prefill] = deque(maxlen=MOST_PREFILLS_KEPT)
         self.limits: Limits | None = None  # until the engine is up
+        self.adapters = Adapters(engine)
         self.is_draining = False
         self.drain_asked = asyncio.Event()
         self._engine = engine
@@ -92,6 +95,11 @@ class Worker:
         self._metrics = metrics
         self._idle = asyncio.Event()
         self._idle.set()
+
+    def begin(self, limits: Limits, adapter_slots: int) -> None:
+        """Take requests from now on: the engine is up."""
+        self.limits = limits
+        self.adapters.slots = adapter_slots
 
     def drain(self) -> None:
         """Take no new request from now on."""
@@ -175,14 +183,17 @@ class Worker:
 
     async def _free(self, running: Sequence[Running]) -> None:
         began_s = time.monotonic()
-        await self._engine.abort([run.run_id for each in running for run in each.runs])
+        run_ids = [run.run_id for each in running for run in each.runs]
+        self.adapters.give_up(run_ids)
+        await self._engine.abort(run_ids)
         for _ in running:
             self._metrics.cancel_seconds.observe(time.monotonic() - began_s)
 
     async def _run(self, running: Running, run: Run, put: Put) -> Failure | None:
         try:
-            return await self._relay(running, run, put)
-        except (EngineRefused, EngineFull, EngineBroken) as error:
+            async with self.adapters.held(run):
+                return await self._relay(running, run, put)
+        except (EngineRefused, EngineFull, EngineBroken, AdapterRefused) as error:
             return _failure(error)
 
     async def _relay(self, running: Running, run: Run, put: Put) -> Failure | None:
@@ -190,6 +201,8 @@ class Worker:
         last = choice.resume(running.request.generated, running.accepted.max_tokens)
         if last is None and running.is_aborted:
             last = choice.abort()
+        if running.failure is not None:  # while its adapter was loaded
+            return running.failure
         if last is not None:
             await self._put(running, run, put, last, None)
             return None
@@ -256,8 +269,10 @@ class Worker:
 _UNAVAILABLE = Failure(FailureKind.UNAVAILABLE, "the worker takes no new requests")
 
 
-def _failure(error: EngineRefused | EngineFull | EngineBroken) -> Failure:
+def _failure(error: EngineRefused | EngineFull | EngineBroken | AdapterRefused) -> Failure:
     match error:
+        case AdapterRefused():
+            return Failure(FailureKind.NOT_SERVED, str(error), "adapter")
         case EngineRefused(message=message, parameter=parameter):
             return Failure(FailureKind.INVALID, message, parameter)
         case EngineFull():

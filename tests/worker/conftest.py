@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # the stubs have it, the generated code does not
     from headway.worker.v1.worker_pb2_grpc import WorkerServiceAsyncStub
 
 NO_TELEMETRY = Telemetry(trace.NoOpTracer(), exporting=False, _provider=None)
+ADAPTERS = ("clerk", "poet")
 FAST = SimSettings(base_ms=1, prefill_us=1, decode_us=1)
 
 
@@ -75,7 +76,9 @@ async def served(tokenizer: Tokenizer, engine: Engine, kind: str) -> AsyncIterat
     metrics = Metrics(registry)
     metrics.watch(engine)
     worker = Worker(engine, tokenizer, metrics)
-    identity = Identity(worker_id="w", address="", kind=kind, models=("main", "alias"))
+    identity = Identity(
+        worker_id="w", address="", kind=kind, models=("main", "alias"), adapters=ADAPTERS
+    )
     deltas = DeltaWriter(TokenBytes(tokenizer), identity)
     calls = Calls(worker, deltas, metrics, Spans(NO_TELEMETRY, WallClock()))
 
@@ -85,7 +88,8 @@ async def served(tokenizer: Tokenizer, engine: Engine, kind: str) -> AsyncIterat
     try:
         async with grpc_server("127.0.0.1:0", "worker", register, 0.1) as (_, port):
             identity.facts = await engine.start()
-            worker.limits = Limits.of(identity.models, kind, identity.facts)
+            limits = Limits.of(identity.models, identity.adapters, kind, identity.facts)
+            worker.begin(limits, identity.facts.adapter_slots)
             address = f"127.0.0.1:{port}"
             async with grpc.aio.insecure_channel(address) as channel:
                 stub: WorkerServiceAsyncStub = worker_pb2_grpc.WorkerServiceStub(channel)

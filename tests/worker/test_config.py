@@ -45,6 +45,10 @@ def test_what_is_needed_is_asked_for(variable: str) -> None:
         ("WORKER_CPU_CORE", "first"),
         ("WORKER_BLOCK_SIZE", "-1"),
         ("WORKER_DRAIN_S", "nan"),
+        ("WORKER_MAX_LORAS", "-1"),
+        ("WORKER_ADAPTERS", "=/path"),
+        ("WORKER_ADAPTERS", "poet=/a;poet=/b"),
+        ("WORKER_ADAPTERS", "alias=/a"),
     ],
 )
 def test_wrong_values_are_named(variable: str, value: str) -> None:
@@ -55,6 +59,16 @@ def test_wrong_values_are_named(variable: str, value: str) -> None:
 def test_a_worker_that_listens_everywhere_says_where_it_is() -> None:
     with pytest.raises(SettingError, match="WORKER_ADDRESS must be set"):
         from_env(Config, "WORKER", NEEDED | {"WORKER_LISTEN": "0.0.0.0:5000"})
+
+
+def test_adapters_have_names_and_paths() -> None:
+    config = from_env(Config, "WORKER", NEEDED | {"WORKER_ADAPTERS": "poet=/a=b;clerk;"})
+    assert config.adapter_paths == {"poet": "/a=b", "clerk": ""}
+
+
+def test_a_worker_that_embeds_has_no_adapters() -> None:
+    with pytest.raises(SettingError, match="WORKER_ADAPTERS"):
+        from_env(Config, "WORKER", NEEDED | {"WORKER_KIND": "embed", "WORKER_ADAPTERS": "a=/a"})
 
 
 def test_every_variable_is_in_the_readme() -> None:

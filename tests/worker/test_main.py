@@ -75,6 +75,11 @@ def test_a_drained_worker_stays_and_serves_nothing_new(demo_model: Path, tmp_pat
     [
         pytest.param({"WORKER_SIM": "speed=9"}, "WORKER_SIM: 'speed' is no setting", id="no-knob"),
         pytest.param({"WORKER_MODEL": "/nowhere"}, "WORKER_MODEL: no tokenizer", id="no-model"),
+        pytest.param(
+            {"WORKER_ENGINE": "vllm", "WORKER_ADAPTERS": "poet=/nowhere"},
+            "WORKER_ADAPTERS: 'poet' is no adapter in '/nowhere'",
+            id="no-adapter",
+        ),
         pytest.param({"WORKER_CPU_CORE": "9999"}, "no core 9999", id="no-core"),
         pytest.param({"WORKER_TYPO": "1"}, "WORKER_TYPO is no setting", id="no-such-variable"),
         pytest.param({"WORKER_LISTEN": "192.0.2.1:1"}, "cannot listen", id="not-our-address"),

@@ -17,7 +17,7 @@ from services.worker.requests import (
 )
 from services.worker.text import Stop
 
-LIMITS = Limits(("main", "alias"), max_model_tokens=10, vocabulary_size=100)
+LIMITS = Limits(("main", "alias"), max_model_tokens=10, vocabulary_size=100, adapters=("poet",))
 REQUEST = Request(request_id="r", model="main", prompt=[1, 2, 3], sampling=Sampling())
 
 
@@ -33,6 +33,7 @@ def asking(**changes: object) -> Request:
         pytest.param(asking(), 7, id="no-limit-is-what-the-context-leaves"),
         pytest.param(asking(max_tokens=7), 7, id="exactly-what-the-context-leaves"),
         pytest.param(asking(model="alias"), 7, id="an-alias"),
+        pytest.param(asking(adapter="poet"), 7, id="an-adapter"),
         pytest.param(asking(prompt=[99] * 9), 1, id="room-for-one"),
         pytest.param(asking(generated=[1, 2], max_tokens=4), 4, id="a-resumption"),
         pytest.param(asking(choices=128), 7, id="many-choices"),

@@ -53,6 +53,11 @@ def removed(*hashes: bytes) -> dict[str, Any]:
             id="an-adapter-and-salt",
         ),
         pytest.param(
+            stored(lora_name="ad", extra_keys=[["ad", "ad"]]),
+            [BlocksStored([b"1"], None, [1, 2], 2, adapter="ad", cache_salt="ad")],
+            id="a-salt-that-reads-like-the-adapter",
+        ),
+        pytest.param(
             stored(lora_name="ad", extra_keys=[["ad"]]),
             [BlocksStored([b"1"], None, [1, 2], 2, adapter="ad")],
             id="an-adapter",
