@@ -128,12 +128,12 @@ class Joining:
     async def _report_if_due(self, call: JoinCall, interval_s: float) -> None:
         now_s, load = time.monotonic(), self._engine.load()
         draining, adapters = self._worker.is_draining, self._worker.adapters
-        if not self._reporting.is_due(load, adapters.loaded, draining, now_s, interval_s):
+        if not self._reporting.is_due(load, draining, now_s, interval_s, adapters.loaded):
             return
         prefills, loads = list(self._worker.prefills), list(adapters.loads)
         self._worker.prefills.clear()
         adapters.loads.clear()
-        report = self._reporting.report(load, prefills, adapters.loaded, loads, draining, now_s)
+        report = self._reporting.report(load, prefills, draining, now_s, adapters.loaded, loads)
         await call.write(pb.JoinRequest(report=report))
 
     async def _listen(self, call: JoinCall) -> None:

@@ -40,10 +40,10 @@ class Reporting:
     def is_due(
         self,
         load: EngineLoad,
-        loaded_adapters: Sequence[str],
         is_draining: bool,
         now_s: float,
         heartbeat_s: float,
+        loaded_adapters: Sequence[str] = (),
     ) -> bool:
         """Whether the scheduler should hear now: its picture is old, or wrong by much."""
         if now_s - self._sent_s >= heartbeat_s or is_draining != self._said_draining:
@@ -59,10 +59,10 @@ class Reporting:
         self,
         load: EngineLoad,
         prefills: Sequence[Prefill],
-        loaded_adapters: Sequence[str],
-        adapter_loads: Sequence[AdapterLoad],
         is_draining: bool,
         now_s: float,
+        loaded_adapters: Sequence[str] = (),
+        adapter_loads: Sequence[AdapterLoad] = (),
     ) -> pb.Report:
         """The report to send; counts as sent."""
         last, self._last, self._sent_s = self._last, load, now_s
