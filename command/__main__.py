@@ -48,9 +48,7 @@ def _run(arguments: Namespace, given: Sequence[str]) -> None:
 
             ps(arguments.json)
         case "workers":
-            from command.fleet import workers
-
-            workers()
+            _workers(arguments)
         case "drain":
             from command.fleet import drain
 
@@ -63,6 +61,21 @@ def _run(arguments: Namespace, given: Sequence[str]) -> None:
             from command.simulate import simulate
 
             simulate(arguments)
+        case "replay":
+            from command.replay import replay
+
+            replay(arguments)
+
+
+def _workers(arguments: Namespace) -> None:
+    if arguments.decisions is None:
+        from command.fleet import workers
+
+        workers(arguments.json)
+    else:
+        from command.decisions import decisions
+
+        decisions(arguments.decisions, arguments.json)
 
 
 def _up(arguments: Namespace, given: Sequence[str]) -> None:

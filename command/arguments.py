@@ -25,10 +25,11 @@ def parser() -> ArgumentParser:
     commands.add_parser("down", help="stop what runs here")
     ps = commands.add_parser("ps", help="list the processes")
     ps.add_argument("--json", action="store_true", help="a list of objects")
-    commands.add_parser("workers", help="list the workers as the scheduler sees them")
+    _add_workers(commands)
     trace = commands.add_parser("trace", help="show where a request's time to first token went")
     trace.add_argument("id", nargs="?", default="", help="request or trace id; else the latest")
     _add_simulate(commands)
+    _add_replay(commands)
     drain = commands.add_parser("drain", help="take a worker out: it finishes what it has")
     drain.add_argument("worker", help="the worker's id, such as worker-0")
     return top
@@ -47,8 +48,45 @@ def _add_up(commands: "_SubParsersAction[ArgumentParser]") -> None:
     up.add_argument("--policy", default="predicted", metavar="NAME", help=", ".join(POLICIES))
     up.add_argument("--sim", default="", metavar="KEY=VALUE,…", help="the simulated engine")
     up.add_argument("--tenants", default="", metavar="FILE", help="who may call, by API key")
+    up.add_argument("--record", default="", metavar="FILE", help="traffic, for `replay`")
     up.add_argument("--start-timeout", type=float, default=600, metavar="S", help="seconds")
     up.add_argument("--detach", action="store_true", help="return when everything is ready")
+
+
+def _add_workers(commands: "_SubParsersAction[ArgumentParser]") -> None:
+    text = "list the workers as the scheduler sees them, or its last decisions"
+    workers = commands.add_parser("workers", help=text, description=text, allow_abbrev=False)
+    workers.add_argument(
+        "--decisions",
+        type=int,
+        nargs="?",
+        const=20,
+        metavar="N",
+        help="the last N decisions (20): what was predicted, and what came true",
+    )
+    workers.add_argument("--json", action="store_true", help="all that is known")
+
+
+def _add_replay(commands: "_SubParsersAction[ArgumentParser]") -> None:
+    text = "decide recorded traffic again, in virtual time, beside what really happened"
+    replay = commands.add_parser("replay", help=text, description=text, allow_abbrev=False)
+    replay.add_argument(
+        "file", metavar="FILE", help="of `up --record` or SCHEDULER_RECORD; .gz too"
+    )
+    replay.add_argument("--policy", default="", metavar="NAME,…", help="by default all")
+    replay.add_argument("--model", default="", metavar="NAME", help="by default the busiest")
+    replay.add_argument("--workers", type=int, metavar="N", help="by default as many as there were")
+    replay.add_argument(
+        "--speed", type=float, default=1.0, metavar="X", help="arrivals X times as fast"
+    )
+    replay.add_argument(
+        "--sim",
+        default="",
+        metavar="KEY=VALUE,…",
+        help="step costs; by default as they were learned",
+    )
+    replay.add_argument("--seed", type=int, default=0)
+    replay.add_argument("--plot", default="", metavar="FILE.png", help="draw the table too")
 
 
 def _add_simulate(commands: "_SubParsersAction[ArgumentParser]") -> None:

@@ -1,5 +1,6 @@
 """`headway workers` and `headway drain`: the fleet as the scheduler sees it."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,28 +12,33 @@ from command.progress import wide_console
 from command.state import running, state_home
 from headway.scheduler.v1 import scheduler_pb2 as pb
 from headway.scheduler.v1.scheduler_pb2_grpc import SchedulerServiceStub
+from services.scheduler.plain import plain
 
 TIMEOUT_S = 5.0
 
 
-def workers() -> None:
+def workers(as_json: bool) -> None:
     """Print the workers and their load."""
-    with _scheduler() as scheduler:
+    with scheduler_here() as scheduler:
         answer = scheduler.ListWorkers(pb.ListWorkersRequest(), timeout=TIMEOUT_S)
+    if as_json:
+        print(json.dumps(plain(answer), indent=1))
+        return
     wide_console().print(fleet_table(answer))
     print(f"policy {answer.policy}, {answer.queued_requests} requests wait")
 
 
 def drain(worker: str) -> None:
     """Take a worker out of the fleet."""
-    with _scheduler() as scheduler:
+    with scheduler_here() as scheduler:
         request = pb.DrainWorkerRequest(worker_id=worker)
         answer = scheduler.DrainWorker(request, timeout=TIMEOUT_S)
     print(f"{worker} is draining; it still has {answer.placed_requests} requests to finish")
 
 
 @contextmanager
-def _scheduler() -> Iterator[SchedulerServiceStub]:
+def scheduler_here() -> Iterator[SchedulerServiceStub]:
+    """Calls the scheduler of the system that runs here. Raises CommandError."""
     addresses = running(state_home()).addresses("scheduler")
     if not addresses:
         raise CommandError("the scheduler is not started yet")

@@ -26,6 +26,7 @@ class Options:
     policy: str = "predicted"
     sim: str = ""
     tenants: str = ""
+    record: str = ""  # empty means that traffic is not recorded
     start_timeout_s: float = 600.0
 
     def __post_init__(self) -> None:
@@ -66,6 +67,7 @@ class Options:
             policy=arguments.policy,
             sim=arguments.sim,
             tenants=arguments.tenants,
+            record=arguments.record,
             start_timeout_s=arguments.start_timeout,
         )
 

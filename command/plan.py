@@ -82,8 +82,7 @@ def plan(
     """
     given = iter(ports)
     pools = [chat] if embedding is None else [chat, embedding]
-    shares = ",".join(f"{tenant}={weight:g}" for tenant, weight in weights.items())
-    scheduler = _process("scheduler", 0, next(given), {"POLICY": options.policy, "WEIGHTS": shares})
+    scheduler = _process("scheduler", 0, next(given), _scheduler(options, weights))
     tokenizers = [
         _process("tokenizer", index, next(given), _tokenizer(options, machine, pools))
         for index in range(options.tokenizers)
@@ -122,6 +121,12 @@ def _process(
 def _models(options: Options, chat: Model, embedding: Model | None) -> list[Model]:
     embedders = [] if embedding is None else [embedding] * options.embedding_workers
     return [chat] * options.workers + embedders
+
+
+def _scheduler(options: Options, weights: Mapping[str, float]) -> dict[str, str]:
+    shares = ",".join(f"{tenant}={weight:g}" for tenant, weight in weights.items())
+    recording = {"RECORD": options.record} if options.record else {}
+    return {"POLICY": options.policy, "WEIGHTS": shares, **recording}
 
 
 def _tokenizer(options: Options, machine: Machine, pools: Sequence[Model]) -> dict[str, str]:

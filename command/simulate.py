@@ -1,10 +1,7 @@
 """`headway simulate`: what a fleet would do, without the fleet."""
 
-import gzip
-import zlib
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from random import Random
 
 from rich.console import Console
@@ -14,6 +11,7 @@ from rich.table import Table
 from command.errors import CommandError
 from command.plotting import check_plot, plot_summaries
 from command.progress import wide_console
+from command.reading import lines_of
 from command.simulation.capacity import capacity_per_s
 from command.simulation.results import HEADINGS, Summary, cells, summary
 from command.simulation.virtual import CannotServe, Fleet
@@ -85,11 +83,8 @@ def check_workers(workers: int) -> int:
 def load_trace(path: str, most: int | None) -> list[Job]:
     """The first requests of a trace file. Raises CommandError."""
     try:
-        with gzip.open(path, "rt") if path.endswith(".gz") else Path(path).open() as lines:
+        with lines_of(path, f"--trace {path}") as lines:
             return read_trace(lines, most)
-    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        why = getattr(error, "strerror", None) or str(error)
-        raise CommandError(f"--trace {path}: {why}") from error
     except BadTrace as error:
         raise CommandError(f"--trace {path}: {error}") from error
 

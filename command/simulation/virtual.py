@@ -169,10 +169,11 @@ class Fleet:
             key=Key(OWNER, str(number)),
             pool=POOL,
             prompt_tokens=job.prompt_tokens,
-            max_tokens=self._max_tokens,
+            max_tokens=job.max_tokens or self._max_tokens,
             block_hashes=job.blocks,
             block_size=self._settings.block_size,
             tenant=job.tenant,
+            priority=job.priority,
             arrived_s=self._now_s,
         )
         self._underway[request.key.request_id] = Underway(job)

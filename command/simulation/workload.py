@@ -46,6 +46,9 @@ class Job:
     blocks: tuple[int, ...]
     """Hashes of the prompt's full blocks."""
     tenant: str = ""
+    priority: int = 0
+    max_tokens: int = 0
+    """The caller's bound on the answer; 0 where it is not known."""
 
 
 class BadTrace(ValueError):
