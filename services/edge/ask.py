@@ -15,6 +15,7 @@ from services.edge.openai import (
     prompts,
 )
 from services.edge.refusals import Invalid
+from services.edge.workers import Served
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +47,13 @@ class Ask:
         options = self.body.stream_options
         return options is not None and bool(options.include_usage)
 
-    def encodes(self, traceparent: str) -> list[tokenizer.EncodeRequest]:
+    def encodes(self, served: Served, traceparent: str) -> list[tokenizer.EncodeRequest]:
         """What to ask the tokenizer, one for each prompt."""
         if isinstance(self.body, ChatBody):
-            return [wire.encode_chat(self.body, traceparent)]
-        return [wire.encode_prompt(self.body, prompt, traceparent) for prompt in self.prompts]
+            return [wire.encode_chat(self.body, served, traceparent)]
+        return [
+            wire.encode_prompt(self.body, prompt, served, traceparent) for prompt in self.prompts
+        ]
 
     def sampling(self) -> worker.Sampling:
         """How the worker is to choose tokens."""

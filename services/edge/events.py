@@ -4,10 +4,13 @@ The constant part of every event is built once a request; a token costs one JSON
 one concatenation.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+
+from services.edge.workers import Pool
 
 DONE = b"data: [DONE]\n\n"
 
@@ -148,17 +151,18 @@ def body(
     return _json(answer)
 
 
-def models(names: dict[str, int], created: int) -> bytes:
-    """The list of models: name to the most tokens of prompt and answer together."""
+def models(pools: Mapping[str, Pool], created: int) -> bytes:
+    """The list of models, by name; an adapter names the model that it adapts."""
     entries = [
         {
             "id": name,
             "object": "model",
             "created": created,
             "owned_by": "headway",
-            "max_model_len": tokens,
+            "max_model_len": pool.max_model_tokens,
+            **({"parent": pool.parent} if pool.parent else {}),
         }
-        for name, tokens in sorted(names.items())
+        for name, pool in sorted(pools.items())
     ]
     return _json({"object": "list", "data": entries})
 

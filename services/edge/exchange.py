@@ -50,7 +50,8 @@ class Exchange:
         self._inbox: Inbox[Relay] = Inbox(unread_limit)
         sampling = ask.sampling()
         self._relays = []
-        for position, encode in enumerate(ask.encodes(traceparent)):
+        served = hops.fleet.served(ask.model)
+        for position, encode in enumerate(ask.encodes(served, traceparent)):
             order = Order(
                 f"{request_id}-{position}" if position else request_id,
                 encode,

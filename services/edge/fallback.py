@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from xxhash import xxh3_64_intdigest
 
-from services.edge.workers import Worker
+from services.edge.workers import Served, Worker
 
 BOUND = 1.25  # a worker gets at most this times its fair share of this edge's requests
 PREFIX_BLOCKS = 16  # prompts that share this many blocks go together
@@ -18,19 +18,19 @@ PREFIX_BLOCKS = 16  # prompts that share this many blocks go together
 
 def place(
     block_hashes: bytes,
-    model: str,
+    served: Served,
     workers: Sequence[Worker],
     open_requests: Mapping[str, int],
     excluded: Sequence[str],
 ) -> Worker | None:
-    """The worker for a prompt, or None when none serves the model.
+    """The worker for a prompt, or None when none serves the model and its adapter.
 
     `open_requests` counts this edge's own requests by worker id.
     """
     fitting = [
         worker
         for worker in workers
-        if model in worker.models and not worker.draining and worker.id not in excluded
+        if _serves(worker, served) and not worker.draining and worker.id not in excluded
     ]
     if not fitting:
         return None
@@ -40,3 +40,8 @@ def place(
     prefix = block_hashes[: PREFIX_BLOCKS * 8][-8:]
     below = [worker for worker in fitting if open_requests.get(worker.id, 0) < bound]
     return max(below, key=lambda worker: xxh3_64_intdigest(prefix + worker.id.encode()))
+
+
+def _serves(worker: Worker, served: Served) -> bool:
+    has_adapter = not served.adapter or served.adapter in worker.adapters
+    return served.model in worker.models and has_adapter

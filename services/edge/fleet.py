@@ -8,7 +8,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_exponential
 
 from headway.scheduler.v1 import scheduler_pb2 as pb
 from headway.scheduler.v1 import scheduler_pb2_grpc as rpc
-from services.edge.workers import Pool, Worker, merged
+from services.edge.workers import Pool, Served, Worker, merged, pools_of, served
 
 # Workers join a scheduler that restarted within this; until then it knows less than we do.
 REJOIN_S = 3.0
@@ -25,7 +25,7 @@ class Fleet:
         self._stub = stub
         self._rejoin_s = rejoin_s
         self.workers: Sequence[Worker] = ()
-        self.pools: dict[str, Pool] = {}  # by every name of every model ever seen
+        self.pools: dict[str, Pool] = {}  # by every name of every model and adapter ever seen
         self.changed: Callable[[], None] = lambda: None
 
     async def run(self) -> None:
@@ -54,17 +54,12 @@ class Fleet:
     def hear(self, workers: Sequence[Worker]) -> None:
         """Take in the whole fleet. A pool without a worker stays known, but is not ready."""
         self.workers = workers
-        self.pools = {
-            name: Pool(pool.max_model_tokens, ready=False, generates=pool.generates)
-            for name, pool in self.pools.items()
-        }
-        # Those that drain come first, so that one that is ready has the last word.
-        for worker in sorted(workers, key=lambda worker: not worker.draining):
-            for name in worker.models:
-                self.pools[name] = Pool(
-                    worker.max_model_tokens, ready=not worker.draining, generates=worker.generates
-                )
+        self.pools = pools_of(workers, self.pools)
         self.changed()
+
+    def served(self, name: str) -> Served:
+        """What a name stands for that a client asks for."""
+        return served(name, self.pools)
 
     def missing(self, models: Sequence[str]) -> list[str]:
         """Those of these models that no worker is ready for."""
@@ -79,4 +74,5 @@ def _read(worker: pb.FleetWorker) -> Worker:
         tuple(worker.models),
         worker.max_model_tokens,
         worker.draining,
+        tuple(worker.adapters),
     )

@@ -12,6 +12,7 @@ from services.edge import fallback
 from services.edge.conversation import Conversation
 from services.edge.fleet import Fleet
 from services.edge.refusals import Invalid, Overloaded, Refusal, Unavailable, UnknownModel
+from services.edge.workers import Served
 
 Item = pb.PlaceItem | pb.FinishRequest | str  # to place, to report, to withdraw
 
@@ -41,7 +42,7 @@ class Placer:
     async def place(self, item: pb.PlaceItem) -> Placed | Refusal:
         """Place one request. A placement is to be given back with `finish`."""
         result = None if self.conversation.is_down else await self._ask(item)
-        placed = self._fall_back(item) if result is None else _read(result, item.request.model)
+        placed = self._fall_back(item) if result is None else _read(result, item.request)
         if result is not None and _knows_nobody(result):
             # It may have restarted, and its workers are about to join it again.
             known = self._fall_back(item)
@@ -81,7 +82,7 @@ class Placer:
         request = item.request
         worker = fallback.place(
             item.block_hashes,
-            request.model,
+            Served(request.model, request.adapter),
             self._fleet.workers,
             self._open_requests,
             request.excluded_workers,
@@ -133,9 +134,9 @@ def _knows_nobody(result: pb.PlaceResult) -> bool:
     return result.turned_away.reason == pb.TURNED_AWAY_REASON_FLEET_EMPTY
 
 
-def _read(result: pb.PlaceResult, model: str) -> Placed | Refusal:
+def _read(result: pb.PlaceResult, request: pb.PlaceRequest) -> Placed | Refusal:
     if result.HasField("turned_away"):
-        return _refusal(result.turned_away, model)
+        return _refusal(result.turned_away, request.adapter or request.model)
     placed = result.placed
     decision = placed.decision
     why: dict[str, Any] = {

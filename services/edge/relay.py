@@ -116,7 +116,10 @@ class Relay:
         self._excluded.append(placed.worker_id)
         if not self.started:
             self.ledger.lose(time.monotonic() - self._sent_s)
-        return await self._start()
+        refusal = await self._start()
+        if refusal is not None and failed is not None and failed.reason == _NOT_SERVED:
+            return Unavailable(failed.message)  # says more than that nobody is left
+        return refusal
 
     def close(self) -> None:
         """Give back what is still held: the client left, or the exchange failed."""
@@ -185,6 +188,7 @@ class Relay:
         request = scheduler.PlaceRequest(
             request_id=self._attempt_id(),
             model=order.encode.model,
+            adapter=order.encode.adapter,
             prompt_tokens=encoded.prompt_tokens + len(self._generated),
             max_tokens=limit * order.sampling.choices,
             block_size=encoded.block_size,
@@ -201,6 +205,7 @@ class Relay:
         return worker.GenerateRequest(
             request_id=self._attempt_id(),
             model=order.encode.model,
+            adapter=order.encode.adapter,
             prompt=encoded.token_ids,
             generated=self._generated.tobytes(),
             sampling=order.sampling,
@@ -242,6 +247,8 @@ class Relay:
             report.actual_ttft_ms = self._ttft_s * 1e3
         self.hops.placer.finish(self.placed, report)
 
+
+_NOT_SERVED = worker.FAILURE_REASON_NOT_SERVED
 
 # Another worker may do better. The others refused the request for what it is.
 _ANOTHER = frozenset(

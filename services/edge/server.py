@@ -77,8 +77,8 @@ class Edge:
                 await self._readiness(send)
             case "/v1/models":
                 pools = self._hops.fleet.pools
-                names = {name: pool.max_model_tokens for name, pool in pools.items() if pool.ready}
-                await send_body(send, 200, events.models(names, self._created), [JSON])
+                ready = {name: pool for name, pool in pools.items() if pool.ready}
+                await send_body(send, 200, events.models(ready, self._created), [JSON])
             case _:
                 await send_body(send, 200, self._scrape(), [METRICS_TEXT])
 

@@ -14,9 +14,10 @@ from services.edge.openai import (
     stops,
     text_of,
 )
+from services.edge.workers import Served
 
 
-def encode_chat(chat: ChatBody, traceparent: str) -> tokenizer.EncodeRequest:
+def encode_chat(chat: ChatBody, served: Served, traceparent: str) -> tokenizer.EncodeRequest:
     """What the tokenizer is asked for a conversation."""
     conversation = tokenizer.Chat(
         messages=[_message(message) for message in chat.messages],
@@ -28,17 +29,23 @@ def encode_chat(chat: ChatBody, traceparent: str) -> tokenizer.EncodeRequest:
     if chat.chat_template_kwargs:
         conversation.template_kwargs_json = msgspec.json.encode(chat.chat_template_kwargs).decode()
     return tokenizer.EncodeRequest(
-        model=chat.model,
+        model=served.model,
+        adapter=served.adapter,
         chat=conversation,
         cache_salt=chat.cache_salt or "",
         traceparent=traceparent,
     )
 
 
-def encode_prompt(sampling: Sampling, prompt: Prompt, traceparent: str) -> tokenizer.EncodeRequest:
+def encode_prompt(
+    sampling: Sampling, prompt: Prompt, served: Served, traceparent: str
+) -> tokenizer.EncodeRequest:
     """What the tokenizer is asked for a plain prompt."""
     request = tokenizer.EncodeRequest(
-        model=sampling.model, cache_salt=sampling.cache_salt or "", traceparent=traceparent
+        model=served.model,
+        adapter=served.adapter,
+        cache_salt=sampling.cache_salt or "",
+        traceparent=traceparent,
     )
     if isinstance(prompt, str):
         request.text = prompt

@@ -24,6 +24,7 @@ from services.edge.server import Admin, Edge
 from services.edge.tenants import Tenants
 from services.edge.visits import Visits
 from tests.edge.scripted import (
+    ADAPTER,
     CONTEXT,
     MODEL,
     ScriptedScheduler,
@@ -71,6 +72,7 @@ async def staged(tenants: Tenants | None = None, **settings: Any) -> AsyncIterat
                     address=address[1],
                     kind=scheduler.WORKER_KIND_GENERATE,
                     models=[MODEL],
+                    adapters=[ADAPTER],
                     max_model_tokens=CONTEXT,
                 )
             )

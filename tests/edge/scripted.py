@@ -20,6 +20,7 @@ from headway.worker.v1 import worker_pb2 as worker
 from headway.worker.v1 import worker_pb2_grpc as worker_rpc
 
 MODEL = "story"
+ADAPTER = "poet"
 CONTEXT = 200
 TIMINGS_US = 1000  # what each hop says of each of its stages
 

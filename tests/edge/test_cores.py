@@ -28,7 +28,8 @@ from services.edge.refusals import (
     answer,
 )
 from services.edge.tenants import ANONYMOUS, Tenants, read_tenants
-from services.edge.workers import Worker
+from services.edge.workers import Served, Worker, pools_of
+from services.edge.workers import served as served_as
 
 durations = st.lists(st.tuples(st.sampled_from(STAGES), st.floats(0, 10)), max_size=30)
 
@@ -79,37 +80,39 @@ def worker(name: str, **more: Any) -> Worker:
     return Worker(name, f"{name}:1", **{**facts, **more})
 
 
+M = Served("m")
 FLEET = [worker(name) for name in "abcd"]
 hashes = st.binary(min_size=0, max_size=800).map(lambda raw: raw[: len(raw) // 8 * 8])
 
 
 @given(hashes)
 def test_fallback_keeps_a_prefix_on_its_worker(block_hashes: bytes) -> None:
-    first = fallback.place(block_hashes, "m", FLEET, {}, ())
+    first = fallback.place(block_hashes, M, FLEET, {}, ())
     assert first is not None
     others = [each for each in FLEET if each is not first]
-    moved = fallback.place(block_hashes, "m", [*others, first], {}, ())
+    moved = fallback.place(block_hashes, M, [*others, first], {}, ())
     assert moved is first
 
 
 @given(hashes, st.dictionaries(st.sampled_from("abcd"), st.integers(0, 50)))
 def test_fallback_never_exceeds_its_bound(block_hashes: bytes, load: dict[str, int]) -> None:
-    chosen = fallback.place(block_hashes, "m", FLEET, load, ())
+    chosen = fallback.place(block_hashes, M, FLEET, load, ())
     assert chosen is not None
     assert load.get(chosen.id, 0) + 1 <= fallback.BOUND * (sum(load.values()) + 1) / 4 + 1
 
 
 @pytest.mark.parametrize(
-    ("fleet", "excluded"),
+    ("fleet", "excluded", "served"),
     [
-        pytest.param([], [], id="nobody-is-known"),
-        pytest.param([worker("a", draining=True)], [], id="all-drain"),
-        pytest.param([worker("a", models=("other",))], [], id="another-model"),
-        pytest.param([worker("a")], ["a"], id="the-last-one-failed-already"),
+        pytest.param([], [], M, id="nobody-is-known"),
+        pytest.param([worker("a", draining=True)], [], M, id="all-drain"),
+        pytest.param([worker("a", models=("other",))], [], M, id="another-model"),
+        pytest.param([worker("a")], ["a"], M, id="the-last-one-failed-already"),
+        pytest.param([worker("a")], [], Served("m", "poet"), id="nobody-has-the-adapter"),
     ],
 )
-def test_fallback_finds_nobody(fleet: list[Worker], excluded: list[str]) -> None:
-    assert fallback.place(b"", "m", fleet, {}, excluded) is None
+def test_fallback_finds_nobody(fleet: list[Worker], excluded: list[str], served: Served) -> None:
+    assert fallback.place(b"", served, fleet, {}, excluded) is None
 
 
 @pytest.mark.parametrize(
@@ -147,6 +150,44 @@ def test_a_key_may_be_given_by_its_digest() -> None:
 
 def test_without_tenants_everybody_is_welcome() -> None:
     assert Tenants({}).recognise("") == ANONYMOUS
+
+
+def test_fallback_goes_where_the_adapter_is() -> None:
+    fleet = [*FLEET, worker("e", adapters=("poet",))]
+    chosen = fallback.place(b"", Served("m", "poet"), fleet, {}, ())
+    assert chosen is not None
+    assert chosen.id == "e"
+
+
+POETS = worker("a", adapters=("poet", "m"))
+
+
+@pytest.mark.parametrize(
+    ("name", "stands_for"),
+    [
+        pytest.param("m", Served("m"), id="a-model-goes-before-an-adapter-of-its-name"),
+        pytest.param("poet", Served("m", "poet"), id="an-adapter-and-its-model"),
+        pytest.param("x", Served("x"), id="an-unknown-name-is-for-others-to-refuse"),
+    ],
+)
+def test_what_a_name_stands_for(name: str, stands_for: Served) -> None:
+    assert served_as(name, pools_of([POETS], {})) == stands_for
+
+
+@pytest.mark.parametrize(
+    ("fleet", "ready"),
+    [
+        pytest.param([POETS, worker("b")], {"m", "poet"}, id="one-that-can-load-it"),
+        pytest.param([worker("b")], {"m"}, id="nobody-that-can-load-it"),
+        pytest.param(
+            [worker("a", adapters=("poet",), draining=True), worker("b")], {"m"}, id="it-drains"
+        ),
+    ],
+)
+def test_which_names_are_ready(fleet: list[Worker], ready: set[str]) -> None:
+    pools = pools_of(fleet, pools_of([POETS], {}))
+    assert {name for name, pool in pools.items() if pool.ready} == ready
+    assert set(pools) == {"m", "poet"}
 
 
 @pytest.mark.parametrize(

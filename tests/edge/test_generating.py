@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from headway.worker.v1 import worker_pb2 as pb
 from tests.edge.conftest import Stage
-from tests.edge.scripted import MODEL
+from tests.edge.scripted import ADAPTER, MODEL
 
 STORY = "once upon a time"
 
@@ -158,7 +159,38 @@ async def test_the_placement_is_given_back_with_its_measured_ttft(stage: Stage) 
 
 async def test_models_are_those_that_are_ready(stage: Stage) -> None:
     body = (await stage.client.get("/v1/models")).json()
-    assert [(model["id"], model["max_model_len"]) for model in body["data"]] == [(MODEL, 200)]
+    facts = [(model["id"], model["max_model_len"], model.get("parent")) for model in body["data"]]
+    assert facts == [(ADAPTER, 200, MODEL), (MODEL, 200, None)]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_an_adapter_is_asked_for_by_its_name(stage: Stage, stream: bool) -> None:
+    response = await stage.chat(model=ADAPTER, stream=stream)
+    body = events_of(response.text)[0] if stream else response.json()
+    assert body["model"] == ADAPTER
+    asked: list[Any] = [
+        stage.scheduler.asked[0],
+        next(each for each in stage.workers if each.asked).asked[0],
+        next(each for each in stage.tokenizers if each.asked).asked[0],
+    ]
+    assert [(each.model, each.adapter) for each in asked] == [(MODEL, ADAPTER)] * 3
+
+
+async def test_an_unknown_name_is_told_the_known_ones_adapters_too(stage: Stage) -> None:
+    response = await stage.chat(model="novelist")
+    assert response.status_code == 404
+    message = response.json()["error"]["message"]
+    assert message == f"The model `novelist` does not exist. Known models: {ADAPTER}, {MODEL}."
+
+
+async def test_an_adapter_that_nobody_can_load_is_named(stage: Stage) -> None:
+    failed = pb.Failed(reason=pb.FAILURE_REASON_NOT_SERVED, message="adapter 'poet' is broken")
+    for each in stage.workers:
+        each.fails_after, each.failure = 0, failed
+    response = await stage.chat(model=ADAPTER)
+    assert response.status_code == 503
+    assert response.json()["error"]["message"] == failed.message
+    assert [len(each.asked) for each in stage.workers] == [1, 1]
 
 
 async def test_readiness_needs_a_worker_in_every_pool(stage: Stage) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from services.edge.ask import Ask, chat_ask, completion_ask
 from services.edge.openai import ChatBody, parse_chat
 from services.edge.refusals import Invalid
+from services.edge.workers import Served
 
 USER = {"role": "user", "content": "hi"}
 
@@ -142,7 +143,7 @@ def test_text_parts_are_joined_by_line_ends() -> None:
         json.dumps({"model": "m", "messages": [{"role": "user", "content": parts}]}).encode()
     )
     assert isinstance(ask, Ask)
-    assert ask.encodes("")[0].chat.messages[0].content == "a\nb"
+    assert ask.encodes(Served("m"), "")[0].chat.messages[0].content == "a\nb"
 
 
 def test_a_completion_has_openais_limit_and_a_chat_has_none() -> None:
