@@ -44,6 +44,13 @@ def _add_up(commands: "_SubParsersAction[ArgumentParser]") -> None:
     up.add_argument("--edges", type=int, default=1, metavar="N", help="they share the port")
     up.add_argument("--model", default="", metavar="PATH", help="model directory, or cached id")
     up.add_argument("--model-name", default="", metavar="NAME", help="the name it is served under")
+    up.add_argument(
+        "--adapter",
+        action="append",
+        default=[],
+        metavar="NAME=PATH",
+        help="a LoRA adapter of the model; may be given several times",
+    )
     up.add_argument("--port", type=int, default=8000, help="HTTP port of the edge")
     up.add_argument("--policy", default="predicted", metavar="NAME", help=", ".join(POLICIES))
     up.add_argument("--sim", default="", metavar="KEY=VALUE,…", help="the simulated engine")

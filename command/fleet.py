@@ -53,10 +53,12 @@ def scheduler_here() -> Iterator[SchedulerServiceStub]:
 def fleet_table(answer: pb.ListWorkersResponse) -> Table:
     """One row a worker."""
     table = Table("WORKER", "MODEL", "ENGINE", "STATE", "RUN", "WAIT", box=None)
-    for heading in ("QUEUED", "KV", "BLOCKS", "HITS", "SILENT"):
+    adapted = any(worker.hello.adapters for worker in answer.workers)
+    for heading in ("QUEUED", "KV", "BLOCKS", "HITS", "SILENT", *["ADAPTERS LOADED"] * adapted):
         table.add_column(heading)
     for worker in answer.workers:
-        table.add_row(*_cells(worker))
+        loaded = ", ".join(worker.report.loaded_adapters) or "-"
+        table.add_row(*_cells(worker), *[loaded] * adapted)
     return table
 
 

@@ -26,6 +26,7 @@ class Options:
     policy: str = "predicted"
     sim: str = ""
     tenants: str = ""
+    adapters: tuple[str, ...] = ()  # NAME=PATH
     record: str = ""  # empty means that traffic is not recorded
     start_timeout_s: float = 600.0
 
@@ -43,6 +44,8 @@ class Options:
         if self.sim and self.engine != "sim":
             raise CommandError("--sim needs --engine sim")
         check_sim(self.sim)
+        for adapter in self.adapters:
+            check_adapter(adapter)
 
     @staticmethod
     def _counts() -> tuple[tuple[str, int], ...]:
@@ -67,6 +70,7 @@ class Options:
             policy=arguments.policy,
             sim=arguments.sim,
             tenants=arguments.tenants,
+            adapters=tuple(arguments.adapter),
             record=arguments.record,
             start_timeout_s=arguments.start_timeout,
         )
@@ -80,7 +84,18 @@ SIM_KEYS = (
     "max_running",
     "capacity_blocks",
     "block_size",
+    "adapter_load_ms",
+    "max_loras",
 )
+
+
+def check_adapter(text: str) -> None:
+    """Refuse an `--adapter` that is not NAME=PATH."""
+    name, _, path = text.partition("=")
+    if not name or not path:
+        raise CommandError(f"--adapter must be NAME=PATH, got {text!r}")
+    if ";" in text:
+        raise CommandError(f"--adapter {text} holds a `;`, which separates adapters")
 
 
 def check_sim(text: str) -> None:

@@ -147,6 +147,7 @@ def _worker(
         "MODEL": model.path,
         "MODEL_NAMES": ",".join(model.names),
         "KIND": "embed" if embeds else "generate",
+        **({"ADAPTERS": ";".join(options.adapters)} if options.adapters and not embeds else {}),
         **(_simulated(options) if simulated else _real(options, machine, index)),
     }
 

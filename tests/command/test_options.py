@@ -34,6 +34,8 @@ def test_the_simulator_needs_no_embedding_worker() -> None:
         pytest.param("--engine sim --sim base_ms", "--sim base_ms must be a number", id="no-value"),
         pytest.param("--engine sim --sim base_ms=-1", "--sim base_ms must be", id="below-zero"),
         pytest.param("--engine sim --sim base_ms=nan", "--sim base_ms must be", id="no-number"),
+        pytest.param("--adapter poet", "--adapter must be NAME=PATH", id="no-path"),
+        pytest.param("--adapter a=/a;b=/b", "--adapter a=/a;b=/b holds a `;`", id="two-in-one"),
         pytest.param("--start-timeout 0", "--start-timeout must be positive", id="no-time"),
     ],
 )

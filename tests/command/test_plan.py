@@ -44,6 +44,14 @@ def test_the_default_is_the_whole_system_in_the_order_of_its_start() -> None:
     ]
 
 
+def test_adapters_are_for_the_chat_workers() -> None:
+    adapted = planned(Options(adapters=("poet=/poet", "clerk=/clerk")))
+    said = {name: each.env.get("WORKER_ADAPTERS") for name, each in adapted.items()}
+    both = "poet=/poet;clerk=/clerk"
+    assert {name for name, adapters in said.items() if adapters == both} == {"worker-0", "worker-1"}
+    assert set(said.values()) == {None, both}
+
+
 @pytest.mark.parametrize(
     ("process", "variable", "value"),
     [
