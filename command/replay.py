@@ -61,10 +61,10 @@ def _speed(speed: float) -> float:
 
 
 def _costs(story: Story, given: str) -> SimSettings:
-    """What the workers said, what was learned of them, and over both what is given."""
+    """What the workers said, what their steps took, and over both what is given."""
     settings = story.settings
-    if story.learned is not None:
-        settings = with_costs(settings, story.learned)
+    if story.costs is not None:
+        settings = with_costs(settings, story.costs)
     elif not given:
         raise CommandError(
             "the recording is too short to know what a step costs;"

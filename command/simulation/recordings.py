@@ -33,12 +33,13 @@ class Worker:
 
 
 @dataclass(frozen=True, slots=True)
-class Learned:
-    """How fast a worker was known to be."""
+class Work:
+    """A worker's steps between two reports."""
 
-    prefill_s_per_token: float
+    steps: int
     step_s: float
-    step_s_per_decode: float
+    prefilled_tokens: int
+    decoded_tokens: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,7 +59,6 @@ class Asked:
     worker: str
     cached_tokens: int
     waited_s: float
-    learned: Learned | None
     ended_s: float | None = None
     ttft_s: float | None = None
     generated_tokens: int = 0
@@ -73,6 +73,8 @@ class Recording:
     requests: list[Asked] = field(default_factory=list)
     most_live: dict[tuple[str, str], int] = field(default_factory=dict)
     """The most workers at once, by main model and kind."""
+    work: dict[str, list[Work]] = field(default_factory=dict)
+    """By worker."""
 
 
 def read_recording(lines: Iterable[str]) -> Recording:
@@ -128,6 +130,8 @@ class _Reading:
             self._open[fields["request"]] = asked
         elif "ended" in fields:
             self._end(fields)
+        elif "worked" in fields:
+            self.recording.work.setdefault(fields["worked"], []).append(_work(fields))
 
     def _begin(self, fields: dict[str, Any]) -> None:
         if fields[HEAD] != VERSION:
@@ -186,15 +190,17 @@ def _asked(fields: dict[str, Any], shift_s: float) -> Asked:
         worker=str(fields["worker"]) if placed else "",
         cached_tokens=int(fields["cached_tokens"]) if placed else 0,
         waited_s=float(fields["waited_s"]) if placed else 0.0,
-        learned=_learned(fields["speed"]) if "speed" in fields else None,
     )
 
 
-def _learned(fields: dict[str, Any]) -> Learned:
-    return Learned(
-        float(fields["prefill_s_per_token"]),
+def _work(fields: dict[str, Any]) -> Work:
+    # A prompt's last step makes its first token too: that is not a decode.
+    decoded = int(fields["generated_tokens"]) - int(fields["prefills"])
+    return Work(
+        _positive(fields, "steps"),
         float(fields["step_s"]),
-        float(fields["step_s_per_decode"]),
+        int(fields["prefilled_tokens"]),
+        max(0, decoded),
     )
 
 

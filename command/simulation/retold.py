@@ -1,12 +1,12 @@
 """A recorded pool's traffic as a simulation needs it, beside what it really came to. Pure."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from statistics import median
 
-from command.simulation.recordings import PLACED, Asked, BadRecording, Learned, Recording, Worker
+from command.simulation.recordings import PLACED, Asked, BadRecording, Recording, Worker
 from command.simulation.results import Served
+from command.simulation.step_costs import StepCosts, step_costs
 from command.simulation.workload import Job
 from services.worker.sim_core import SimSettings
 
@@ -24,7 +24,7 @@ class Story:
     most_live: int
     settings: SimSettings
     """What the workers said of themselves; the step costs are not known from that."""
-    learned: Learned | None
+    costs: StepCosts | None
     turned_away: int
     unfinished: int
 
@@ -46,16 +46,18 @@ def tell(recording: Recording, model: str = "") -> Story:
     pool = max(wanted, key=lambda each: busy[each])
     workers = [each for each in recording.workers.values() if (each.models[0], each.kind) == pool]
     asked = [each for each in recording.requests if mains.get((each.model, each.kind)) == pool]
-    return _story(pool[0], asked, workers, recording.most_live[pool])
+    return _story(pool, asked, workers, recording)
 
 
-def _story(model: str, asked: Sequence[Asked], workers: Sequence[Worker], live: int) -> Story:
+def _story(
+    pool: Pool, asked: Sequence[Asked], workers: Sequence[Worker], recording: Recording
+) -> Story:
     placed = [each for each in asked if each.outcome == PLACED]
     numbers = {worker.id: number for number, worker in enumerate(workers)}
     whole = [each for each in placed if each.ended_s is not None and each.ttft_s is not None]
     whole = [each for each in whole if each.worker in numbers]
     if not whole:
-        raise BadRecording(f"no request for {model} has both its beginning and its first token")
+        raise BadRecording(f"no request for {pool[0]} has both its beginning and its first token")
     begun_s = min(each.arrival_s for each in whole)
     settings = _settings(workers[0])
     served = sorted(
@@ -63,13 +65,13 @@ def _story(model: str, asked: Sequence[Asked], workers: Sequence[Worker], live: 
         key=lambda each: each.job.arrival_s,
     )
     return Story(
-        model,
+        pool[0],
         [each.job for each in served],
         served,
         workers,
-        live,
+        recording.most_live[pool],
         settings,
-        _usual(whole),
+        step_costs([each for worker in workers for each in recording.work.get(worker.id, ())]),
         len(asked) - len(placed),
         len(placed) - len(whole),
     )
@@ -110,25 +112,13 @@ def _settings(worker: Worker) -> SimSettings:
     )
 
 
-def _usual(asked: Iterable[Asked]) -> Learned | None:
-    """The median over the workers of what was learned of each in the end."""
-    last = {each.worker: each.learned for each in asked if each.learned is not None}
-    if not last:
-        return None
-    return Learned(
-        median(each.prefill_s_per_token for each in last.values()),
-        median(each.step_s for each in last.values()),
-        median(each.step_s_per_decode for each in last.values()),
-    )
-
-
-def with_costs(settings: SimSettings, learned: Learned) -> SimSettings:
-    """The same worker, with step costs as they were learned."""
+def with_costs(settings: SimSettings, costs: StepCosts) -> SimSettings:
+    """The same worker, whose steps cost this."""
     return replace(
         settings,
-        base_ms=learned.step_s * 1e3,
-        prefill_us=learned.prefill_s_per_token * 1e6,
-        decode_us=learned.step_s_per_decode * 1e6,
+        base_ms=round(costs.base_s * 1e3, 3),
+        prefill_us=round(costs.prefill_s_per_token * 1e6, 2),
+        decode_us=round(costs.s_per_decode * 1e6, 2),
     )
 
 

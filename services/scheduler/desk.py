@@ -12,7 +12,8 @@ from opentelemetry.trace import SpanKind
 from headway.scheduler.v1 import scheduler_pb2 as pb
 from observability.telemetry import Telemetry, WallClock
 from services.scheduler import wire
-from services.scheduler.facts import BY_HAND, Key, Request
+from services.scheduler.facts import BY_HAND, Key, Report, Request
+from services.scheduler.fleet import Member
 from services.scheduler.metrics import OUTCOMES, Metrics
 from services.scheduler.outbox import Ending, Outbox
 from services.scheduler.outcomes import Finished, Outcome, Placed, Settled, Waiting
@@ -73,6 +74,12 @@ class Desk:
             self.core.finish(Key(owner, request_id), started_s)
         self._outboxes[owner].put(response)
         self.settle(started_s)
+
+    def report(self, member: Member, report: Report, now_s: float) -> None:
+        """A worker says how it fares."""
+        self.core.report(member, report, now_s)
+        if self._witness is not None:
+            self._witness.reported(member, report, now_s)
 
     async def place_by_hand(self, message: pb.PlaceRequest) -> pb.PlaceResponse | wire.Refusal:
         """Place one request, and wait for the answer. Raises wire.Malformed."""

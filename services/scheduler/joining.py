@@ -105,7 +105,7 @@ class Joining:
         now_s = time.monotonic()
         match message.WhichOneof("message"):
             case "report":
-                self._core.report(member, read_report(message.report), now_s)
+                self._desk.report(member, read_report(message.report), now_s)
             case "kv":
                 return self._change(member, message.kv, now_s)
             case _:

@@ -10,9 +10,8 @@ from base64 import b64encode
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from services.scheduler.facts import Hello, Key, Request
+from services.scheduler.facts import Hello, Key, Report, Request
 from services.scheduler.outcomes import Placed, Settled
-from services.scheduler.rates import Speed
 
 VERSION = 1
 
@@ -35,13 +34,12 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A request was placed or turned away; how fast its worker is, as far as is known."""
+    """A request was placed or turned away."""
 
     at_s: float
     request: Request
     outcome: Settled
     outcome_name: str
-    speed: Speed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,16 @@ class Ended:
     generated_tokens: int
 
 
-Entry = Joined | Left | Answered | Ended
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """A worker's steps since its last report."""
+
+    at_s: float
+    worker_id: str
+    report: Report
+
+
+Entry = Joined | Left | Answered | Ended | Worked
 
 
 def write_head(policy: str, unix_s: float) -> str:
@@ -82,6 +89,8 @@ def _fields(entry: Entry, began_s: float) -> dict[str, Any]:
                 "ttft_s": None if ttft_s is None else _round(ttft_s),
                 "generated_tokens": generated_tokens,
             }
+        case Worked(at_s, worker_id, report):
+            return {"worked": worker_id, "t_s": _round(at_s - began_s)} | _work(report)
         case unreachable:
             assert_never(unreachable)
 
@@ -118,11 +127,7 @@ def _answered(entry: Answered, began_s: float) -> dict[str, Any]:
         "blocks": _packed(request.block_hashes),
         "outcome": entry.outcome_name,
     }
-    return (
-        asked
-        | (_placed(entry.outcome) if isinstance(entry.outcome, Placed) else {})
-        | ({} if entry.speed is None else {"speed": _speed(entry.speed)})
-    )
+    return asked | (_placed(entry.outcome) if isinstance(entry.outcome, Placed) else {})
 
 
 def _placed(placed: Placed) -> dict[str, Any]:
@@ -137,12 +142,13 @@ def _placed(placed: Placed) -> dict[str, Any]:
     }
 
 
-def _speed(speed: Speed) -> dict[str, float]:
+def _work(report: Report) -> dict[str, Any]:
     return {
-        "prefill_s": round(speed.prefill.base_s, 9),
-        "prefill_s_per_token": round(speed.prefill.slope_s, 9),
-        "step_s": round(speed.step.base_s, 9),
-        "step_s_per_decode": round(speed.step.slope_s, 9),
+        "steps": report.steps,
+        "step_s": _round(report.step_time_us / 1e6),
+        "prefills": len(report.prefills),
+        "prefilled_tokens": sum(timing.computed_tokens for timing in report.prefills),
+        "generated_tokens": report.generated_tokens,
     }
 
 

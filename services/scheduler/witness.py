@@ -2,12 +2,11 @@
 
 from collections.abc import Callable
 
-from services.scheduler.facts import Key, Request
+from services.scheduler.facts import Key, Report, Request
 from services.scheduler.fleet import Member
 from services.scheduler.metrics import OUTCOMES
-from services.scheduler.outcomes import Placed, Settled
-from services.scheduler.rates import Speed
-from services.scheduler.recording import Answered, Ended, Entry, Joined, Left
+from services.scheduler.outcomes import Settled
+from services.scheduler.recording import Answered, Ended, Entry, Joined, Left, Worked
 from services.scheduler.scheduler import Scheduler
 
 
@@ -21,12 +20,16 @@ class Witness:
 
     def answered(self, request: Request, outcome: Settled, at_s: float) -> None:
         """A request was placed or turned away."""
-        name, speed = OUTCOMES[type(outcome)], self._speed(outcome)
-        self._record(Answered(at_s, request, outcome, name, speed))
+        self._record(Answered(at_s, request, outcome, OUTCOMES[type(outcome)]))
 
     def ended(self, key: Key, at_s: float, ttft_s: float | None, generated_tokens: int) -> None:
         """A placement is over."""
         self._record(Ended(at_s, key, ttft_s, generated_tokens))
+
+    def reported(self, member: Member, report: Report, at_s: float) -> None:
+        """A worker said how it fares."""
+        if report.steps:
+            self._record(Worked(at_s, member.id, report))
 
     def fleet_changed(self, at_s: float) -> None:
         """Workers came or left."""
@@ -36,13 +39,6 @@ class Witness:
         for member in sorted(members - self._known, key=_by_id):
             self._record(Joined(at_s, member.hello))
         self._known = members
-
-    def _speed(self, outcome: Settled) -> Speed | None:
-        """How fast the chosen worker is, where that is learned and not a guess."""
-        member = self._core.fleet.member(outcome.worker_id) if isinstance(outcome, Placed) else None
-        if member is None or not self._core.rates.known[member.slot]:
-            return None
-        return self._core.rates.speed(member.slot)
 
 
 def _by_id(member: Member) -> str:
