@@ -26,7 +26,7 @@ class Adapters:
     def __init__(self, slots: int) -> None:
         self._slots = slots
         self._cost_s = np.full(slots, PRIOR_S)
-        self._known: set[int] = set()  # slots that reported a load
+        self._known = np.zeros(slots, np.bool_)  # those that reported a load
         self._reported: dict[int, frozenset[str]] = {}
         self._users: dict[tuple[int, str], set[Key]] = {}
         self._loaded: dict[str, npt.NDArray[np.bool_]] = {}  # those that are anywhere
@@ -43,12 +43,12 @@ class Adapters:
 
     def join(self, slot: int) -> None:
         """A worker joins: until it reports a load, it is like the mean of those that did."""
-        known = list(self._known)
-        self._cost_s[slot] = self._cost_s[known].mean() if known else PRIOR_S
+        self._known[slot] = False
+        self._guess()
 
     def leave(self, slot: int) -> None:
         """A worker is gone, with all that it had loaded."""
-        self._known.discard(slot)
+        self._known[slot] = False
         gone = {adapter for place, adapter in self._users if place == slot}
         gone |= self._reported.pop(slot, frozenset())
         for adapter in gone:
@@ -84,10 +84,14 @@ class Adapters:
         self._write(slot, adapter)
 
     def _learn(self, slot: int, load_s: float) -> None:
-        first = slot not in self._known
-        self._known.add(slot)
-        past_s = load_s if first else float(self._cost_s[slot])
+        past_s = float(self._cost_s[slot]) if self._known[slot] else load_s
+        self._known[slot] = True
         self._cost_s[slot] = KEEP * past_s + (1 - KEEP) * load_s
+        self._guess()
+
+    def _guess(self) -> None:
+        known = self._cost_s[self._known]
+        self._cost_s[~self._known] = known.mean() if len(known) else PRIOR_S
 
     def _write(self, slot: int, adapter: str) -> None:
         is_loaded = adapter in self._reported.get(slot, ()) or (slot, adapter) in self._users

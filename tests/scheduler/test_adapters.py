@@ -68,8 +68,11 @@ def test_what_a_load_costs_is_learned() -> None:
     assert adapters.load_s("poet", here) == 1.0
     adapters.report(0, (), [AdapterLoad("poet", 2_000_000)])
     assert adapters.load_s("poet", here) == pytest.approx(KEEP * 1 + (1 - KEEP) * 2)
-    adapters.join(1)
+    assert adapters.load_s("poet", np.array([1])) == adapters.load_s("poet", here)  # a peer
+    adapters.leave(0)
     assert adapters.load_s("poet", np.array([1])) == adapters.load_s("poet", here)
+    adapters.join(0)
+    assert adapters.load_s("poet", here) == PRIOR_S
 
 
 def test_a_worker_that_left_has_nothing_loaded() -> None:
