@@ -13,10 +13,10 @@ from prometheus_client import CollectorRegistry
 
 from headway.scheduler.v1 import scheduler_pb2_grpc as rpc
 from observability.telemetry import Telemetry, start_telemetry
-from services.scheduler.__main__ import make_service
+from services.scheduler.__main__ import make_service, recording
 from services.scheduler.config import Config
 from services.scheduler.metrics import Metrics
-from services.scheduler.server import SERVICE
+from services.scheduler.server import SERVICE, SchedulerService
 from services.serving import grpc_server
 from tests.scheduler.clients import Running
 
@@ -29,7 +29,15 @@ async def running(telemetry: Telemetry | None = None, **settings: Any) -> AsyncI
     config = Config(listen="127.0.0.1:0", drain_s=0.2, **settings)
     registry = CollectorRegistry()
     metrics = Metrics(config.policy, registry)
-    service = make_service(config, metrics, telemetry or start_telemetry("x", {}), SILENCE)
+    async with recording(config, metrics, SILENCE) as recorder:
+        untraced = telemetry or start_telemetry("x", {})
+        service = make_service(config, metrics, untraced, SILENCE, recorder)
+        async with _serving(config, service) as channel:
+            yield Running(service, channel, registry)
+
+
+@asynccontextmanager
+async def _serving(config: Config, service: SchedulerService) -> AsyncIterator[grpc.aio.Channel]:
     register = partial(rpc.add_SchedulerServiceServicer_to_server, service)
     async with (
         grpc_server(config.listen, SERVICE, register, config.drain_s) as (health, port),
@@ -37,7 +45,7 @@ async def running(telemetry: Telemetry | None = None, **settings: Any) -> AsyncI
     ):
         await health.set_serving(True)
         ticking = asyncio.create_task(service.tick_forever())
-        yield Running(service, channel, registry)
+        yield channel
         ticking.cancel()
         service.close()
 

@@ -18,7 +18,9 @@ from services.settings import SettingError, from_env
         pytest.param("SCHEDULER_HEARTBEAT_MS", "soon", id="not-a-number"),
         pytest.param("SCHEDULER_QUEUE_LIMIT", "-1", id="a-negative-queue"),
         pytest.param("SCHEDULER_INDEX_LIMIT", "0", id="an-index-of-nothing"),
+        pytest.param("SCHEDULER_INDEX_EVERY", "0", id="no-block-in-none"),
         pytest.param("SCHEDULER_DRAIN_S", "-1", id="a-negative-drain"),
+        pytest.param("SCHEDULER_RECORD_LIMIT_MB", "0", id="a-recording-of-nothing"),
         pytest.param("SCHEDULER_POLCY", "random", id="a-misspelt-name"),
     ],
 )

@@ -58,6 +58,7 @@ async def test_metrics_tell_what_happened(fleet: Running) -> None:
     assert f"headway_scheduler_placements_total{labels % 'unknown_model'} 1.0" in text
     assert "headway_scheduler_place_seconds_count 2.0" in text
     assert "headway_scheduler_prediction_error_seconds_count 1.0" in text
+    assert "headway_scheduler_prediction_ratio_count 1.0" in text
 
 
 async def test_figures_of_state_are_shown(fleet: Running) -> None:
@@ -148,6 +149,7 @@ def test_sigterm_ends_it_well() -> None:
         pytest.param({"SCHEDULER_POLICY": "best"}, id="a-wrong-setting"),
         pytest.param({"SCHEDULER_LISTEN": "203.0.113.1:1"}, id="an-address-of-others"),
         pytest.param({"SCHEDULER_METRICS_LISTEN": "nowhere"}, id="no-address"),
+        pytest.param({"SCHEDULER_RECORD": "/nowhere/file"}, id="no-such-place"),
     ],
 )
 def test_what_is_wrong_at_the_start_is_one_line(settings: dict[str, str]) -> None:
