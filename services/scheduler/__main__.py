@@ -83,7 +83,7 @@ def make_service(
 ) -> SchedulerService:
     """The service, from its core outwards."""
     policy = POLICIES[config.policy](Random(config.seed))
-    bounds = Bounds(config.queue_limit, config.index_limit)
+    bounds = Bounds(config.queue_limit, config.index_limit, config.index_every)
     weights = read_weights(config.weights)
     core = Scheduler(policy, config.worker_ttl_s, bounds, weights)
     witness = None if recorder is None else Witness(core, recorder.record)

@@ -10,6 +10,7 @@ POSITIVE = (
     "heartbeat_ms",
     "queue_limit",
     "index_limit",
+    "index_every",
     "lease_ms",
     "record_limit_mb",
 )
@@ -25,7 +26,8 @@ class Config:
     worker_ttl_s: float = 3.0  # a worker silent for so long is out of the fleet
     heartbeat_ms: int = 250  # the longest time between two reports of a worker
     queue_limit: int = 1024  # requests that may wait
-    index_limit: int = 1_000_000  # distinct blocks in the prefix index, 25 bytes each
+    index_limit: int = 1_000_000  # distinct blocks in the prefix index, at most 100 bytes each
+    index_every: int = 1  # of so many blocks one is indexed, chosen by its hash
     lease_ms: int = 60_000  # a placement made by hand is forgotten after this
     record: str = ""  # file to record traffic in; empty: none
     record_limit_mb: int = 256  # of that file and the older one together

@@ -1,23 +1,42 @@
 """Which worker caches which block. Exact, from what the workers say. Pure.
 
-Kept to its bound by construction: a hash table in flat arrays, made once for `limit` blocks,
-about 25 bytes a block. When it is full, the block that came first goes first, unless it was
-matched since the hand last passed it (the clock algorithm, an LRU without a list).
+Bounded by construction: `limit` rows in flat arrays, and with them bounded numbers of cells,
+sets and copies; in all at most `BYTES_PER_BLOCK` times `limit`. What is full makes room by the
+clock algorithm, an LRU without a list: the block that came first goes first, unless it was
+matched since the hand last passed it. What is forgotten here is only credited too little.
+
+A chain's beginning is mostly stored before its end, so the hand takes it first, and the end is
+of no use from then on. It is also what the hand finds next; and as a match marks every block of
+its prompt, no beginning goes before an end that is in use.
 
 One hash may be stored several times on one worker, because engines keep equal blocks that
 were computed at the same time; it is cached until as many were removed.
+
+**Coarser**: with `every` = k the index keeps one block in k, those whose hash says so. Worker
+and prompt need not agree on anything but the hashes: neither events nor snapshots have to tell
+a block's position, and because hashes are chained the same prefix always has the same blocks
+kept. A match then ends after the last kept block that a worker has, k - 1 blocks short in the
+mean and never too long: who holds a block holds all before it, because engines drop a prefix
+from its end (vLLM frees a request's blocks last first). An engine that dropped blocks from the
+middle would be credited what follows them up to the next kept block: leave k at 1 for it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from services.scheduler.holders import EMPTY, HolderSets
+from services.scheduler.holders import SET_OVERHEAD, Holders
+from services.scheduler.rows import Rows
+
+BYTES_PER_BLOCK = 100
+"""All that the index takes, for each block of its limit; 10 MB more with 4,096 slots."""
 
 SECOND_CHANCES = 64
 """Blocks that the hand passes over before it takes one regardless: bounds the time of a store."""
+
+AT_ONCE = 1024
+"""So many blocks of a prompt are looked up together: most prompts end in blocks nobody has."""
 
 FEW = 16
 """So many workers are written one by one more quickly than all at once."""
@@ -28,85 +47,107 @@ Depths = npt.NDArray[np.int64]
 class PrefixIndex:
     """Block hash to workers; workers are named by their slots, 0 to `slots` - 1."""
 
-    def __init__(self, limit: int, slots: int) -> None:
-        buckets = 1 << (limit - 1).bit_length()
-        self._limit = limit
-        self._bucket_mask = buckets - 1
-        self._heads = _column(buckets, np.uint32)
-        self._keys = _column(limit + 1, np.uint64)
-        self._chain = _column(limit + 1, np.uint32)
-        self._sets = _column(limit + 1, np.uint32)
-        self._matched = bytearray(limit + 1)
-        self._holders = HolderSets()
-        # Row 0 stands for "no row": it ends chains, and its set is the empty one.
-        self._fresh_row = 1
-        self._free_row = 0
-        self._free_rows = 0
+    def __init__(self, limit: int, slots: int, every: int = 1) -> None:
+        self._slots = slots
+        self._every = every
+        self._rows = Rows(limit)  # 16 to 20 bytes a block, and 8 for the two columns of sets
+        set_bytes = SET_OVERHEAD + (1 << slots).__sizeof__()
+        self._holders = Holders(limit, slots, 2 * limit, 24 * limit // set_bytes)
+        self._expected = Holders(limit, slots, limit // 4, 8 * limit // set_bytes)
+        self._matched = np.zeros(limit + 1, np.bool_)
         self._hand = 1
         self._blocks = [0] * slots
-        self._copies: list[dict[int, int]] = [{} for _ in range(slots)]
-        self._expected: dict[int, int] = {}
+        self._copies: dict[int, int] = {}
+        self._most_copies = limit // 16 + 64
 
     def store(self, slot: int, hashes: Iterable[int]) -> None:
         """The worker stored a copy of each block."""
         bit = 1 << slot
-        for block in hashes:
-            self._expect_no_more(block, bit)
-            row = self._row(block) or self._new_row(block)
-            mask = self._holders.masks[self._sets[row]]
-            if mask & bit:
-                self._copies[slot][block] = self._copies[slot].get(block, 0) + 1
-            else:
-                self._hold(row, mask | bit)
+        for block in self._kept(hashes):
+            row = self._row_for(block)
+            if self._holders.add(row, bit):
                 self._blocks[slot] += 1
+            else:
+                self._add_copy(slot, block)
+            self._expected.discard(row, bit)
 
     def remove(self, slot: int, hashes: Iterable[int]) -> None:
         """The worker removed a copy of each block; blocks not known here are passed over."""
         bit = 1 << slot
-        copies = self._copies[slot]
-        for block in hashes:
-            row = self._row(block)
-            mask = self._holders.masks[self._sets[row]]
-            if not mask & bit:
-                continue  # forgotten here already, because the index was full
-            if block in copies:
-                self._remove_copy(copies, block)
+        for block in self._kept(hashes):
+            self._make_room()  # a smaller set may be a new one
+            row = self._rows.find(block)
+            if self._remove_copy(slot, block):
                 continue
-            self._blocks[slot] -= 1
-            if mask == bit:
-                self._free(row)
-            else:
-                self._hold(row, mask & ~bit)
+            # It is not there if it was forgotten already, because the index was full.
+            if self._holders.discard(row, bit):
+                self._blocks[slot] -= 1
+                self._free_if_unused(row)
 
     def clear(self, slot: int) -> None:
         """Forget all that a worker holds, in one step however much it is."""
         self._holders.forget(1 << slot)
         self._blocks[slot] = 0
-        self._copies[slot] = {}
+        for copy in [copy for copy in self._copies if copy % self._slots == slot]:
+            del self._copies[copy]
 
     def drop(self, slot: int) -> None:
         """Forget all that a worker holds or is expected to: its epoch is over."""
-        bit = 1 << slot
         self.clear(slot)
-        self.expect_no_more(slot, [block for block, mask in self._expected.items() if mask & bit])
+        self._expected.forget(1 << slot)
 
     def expect(self, slot: int, hashes: Iterable[int]) -> None:
         """The worker is about to compute these blocks: they count as cached until they are,
         or until they are not expected any more."""
-        bit = 1 << slot
-        for block in hashes:
-            self._expected[block] = self._expected.get(block, 0) | bit
+        for block in self._kept(hashes):
+            self._expected.add(self._row_for(block), 1 << slot)
 
     def expect_no_more(self, slot: int, hashes: Iterable[int]) -> None:
         """The worker will not compute these blocks, or has."""
-        for block in hashes:
-            self._expect_no_more(block, 1 << slot)
+        for block in self._kept(hashes):
+            self._make_room()  # a smaller set may be a new one
+            row = self._rows.find(block)
+            if self._expected.discard(row, 1 << slot):
+                self._free_if_unused(row)
 
     def match(self, hashes: Sequence[int], slots: int) -> Depths:
         """For each of the first `slots` workers: the leading blocks of a prompt that it caches."""
+        if self._every == 1:
+            return self._depths(hashes, slots)
+        kept = [place for place, block in enumerate(hashes) if self._keeps(block)]
+        ends = np.array([0, *(place + 1 for place in kept)], np.int64)
+        return ends[self._depths([hashes[place] for place in kept], slots)]
+
+    def blocks_of(self, slot: int) -> int:
+        """Distinct blocks that a worker is known to cache."""
+        return self._blocks[slot]
+
+    @property
+    def blocks(self) -> int:
+        """Distinct blocks that somebody caches."""
+        return self._holders.held
+
+    @property
+    def entries(self) -> int:
+        """Pairs of a block and a worker that caches it."""
+        return sum(self._blocks)
+
+    @property
+    def expected_blocks(self) -> int:
+        """Distinct blocks that are on their way."""
+        return self._expected.held
+
+    def _keeps(self, block: int) -> bool:
+        # By the hash's upper half, because the lower one chooses the bucket.
+        return not (block >> 32) % self._every
+
+    def _kept(self, hashes: Iterable[int]) -> Iterable[int]:
+        return hashes if self._every == 1 else filter(self._keeps, hashes)
+
+    def _depths(self, hashes: Sequence[int], slots: int) -> Depths:
         depths = np.zeros(slots, np.int64)
         held = -1
-        for depth, mask in enumerate(self._masks(hashes)):
+        for depth, mask in self._stretches(hashes):
             if held & mask != held:
                 if depth:
                     _write(depths, held & ~mask, depth)
@@ -118,117 +159,86 @@ class PrefixIndex:
             _write(depths, held, len(hashes))
         return depths
 
-    def blocks_of(self, slot: int) -> int:
-        """Distinct blocks that a worker is known to cache."""
-        return self._blocks[slot]
+    def _stretches(self, hashes: Sequence[int]) -> Iterator[tuple[int, int]]:
+        """Where the holders change along a prompt, and who they are from there on."""
+        if not hashes or not self._rows.find(hashes[0]):
+            yield 0, 0
+            return
+        for first in range(0, len(hashes), AT_ONCE):
+            rows = self._rows.find_all(hashes[first : first + AT_ONCE])
+            self._matched[rows] = True
+            holders, expected = self._holders.numbers[rows], self._expected.numbers[rows]
+            changes = (holders[1:] != holders[:-1]) | (expected[1:] != expected[:-1])
+            for at in (0, *(np.flatnonzero(changes) + 1).tolist()):
+                mask = self._holders.named(int(holders[at]))
+                yield first + at, mask | self._expected.named(int(expected[at]))
 
-    @property
-    def blocks(self) -> int:
-        """Distinct blocks that somebody caches."""
-        return self._fresh_row - 1 - self._free_rows - self._holders.hollow_blocks()
-
-    @property
-    def entries(self) -> int:
-        """Pairs of a block and a worker that caches it."""
-        return sum(self._blocks)
-
-    @property
-    def expected_blocks(self) -> int:
-        """Distinct blocks that are on their way."""
-        return len(self._expected)
-
-    def _masks(self, hashes: Sequence[int]) -> Iterator[int]:
-        heads, keys, chain, sets = self._heads, self._keys, self._chain, self._sets
-        masks, expected, matched = self._holders.masks, self._expected, self._matched
-        bucket_mask = self._bucket_mask
-        for block in hashes:
-            row = heads[block & bucket_mask]
-            while row and keys[row] != block:
-                row = chain[row]
-            matched[row] = 1
-            mask = masks[sets[row]]
-            yield mask | expected[block] if block in expected else mask
-
-    def _row(self, block: int) -> int:
-        row = self._heads[block & self._bucket_mask]
-        while row and self._keys[row] != block:
-            row = self._chain[row]
-        return row
-
-    def _new_row(self, block: int) -> int:
-        row = self._unused_row()
-        bucket = block & self._bucket_mask
-        self._keys[row] = block
-        self._chain[row] = self._heads[bucket]
-        self._heads[bucket] = row
-        self._sets[row] = self._holders.take(0)
-        self._matched[row] = 0
-        return row
-
-    def _unused_row(self) -> int:
-        if not self._free_row and self._fresh_row > self._limit:
+    def _row_for(self, block: int) -> int:
+        if self._holders.full or self._expected.full:
+            self._make_room()
+        row = self._rows.find(block)
+        if row:
+            return row
+        if self._rows.full:
             self._evict()
-        if self._free_row:
-            row = self._free_row
-            self._free_row = self._chain[row]
-            self._free_rows -= 1
-        else:
-            row = self._fresh_row
-            self._fresh_row += 1
+        row = self._rows.add(block)
+        self._matched[row] = False
         return row
 
-    def _hold(self, row: int, mask: int) -> None:
-        old = self._sets[row]
-        self._sets[row] = self._holders.take(mask)
-        self._holders.give_back(old)
-
-    def _free(self, row: int) -> None:
-        bucket = self._keys[row] & self._bucket_mask
-        if self._heads[bucket] == row:
-            self._heads[bucket] = self._chain[row]
-        else:
-            before = self._heads[bucket]
-            while self._chain[before] != row:
-                before = self._chain[before]
-            self._chain[before] = self._chain[row]
-        self._holders.give_back(self._sets[row])
-        self._sets[row] = EMPTY
-        self._chain[row] = self._free_row
-        self._free_row = row
-        self._free_rows += 1
+    def _make_room(self) -> None:
+        while self._holders.full or self._expected.full:
+            self._evict()
 
     def _evict(self) -> None:
         row = self._next_victim()
-        block = self._keys[row]
-        mask = self._holders.masks[self._sets[row]]
+        block = self._rows.key(row)
+        mask = self._holders.of(row)
         while mask:
             slot = mask.bit_length() - 1
             mask ^= 1 << slot
             self._blocks[slot] -= 1
-            self._copies[slot].pop(block, None)
+            self._copies.pop(block * self._slots + slot, None)
         self._free(row)
 
     def _next_victim(self) -> int:
-        for _ in range(SECOND_CHANCES):
+        chances = SECOND_CHANCES
+        while True:
             row = self._hand
-            self._hand = row % self._limit + 1
-            if not self._matched[row] or not self._holders.masks[self._sets[row]]:
+            self._hand = row % self._rows.last + 1
+            if not self._holders.any(row) and not self._expected.any(row):
+                continue  # free
+            if not chances or not self._matched[row] or not self._is_of_use(row):
                 return row
-            self._matched[row] = 0
-        return row
+            self._matched[row] = False
+            chances -= 1
 
-    def _expect_no_more(self, block: int, bit: int) -> None:
-        mask = self._expected.get(block, 0)
-        if mask == bit:
-            del self._expected[block]
-        elif mask & bit:
-            self._expected[block] = mask & ~bit
+    def _is_of_use(self, row: int) -> bool:
+        return bool(self._holders.of(row) or self._expected.of(row))
 
-    @staticmethod
-    def _remove_copy(copies: dict[int, int], block: int) -> None:
-        copies[block] -= 1
-        if not copies[block]:
-            del copies[block]
+    def _free_if_unused(self, row: int) -> None:
+        if not self._is_of_use(row):
+            self._free(row)
+
+    def _free(self, row: int) -> None:
+        self._holders.empty(row)
+        self._expected.empty(row)
+        self._rows.free(row)
+
+    def _add_copy(self, slot: int, block: int) -> None:
+        copy = block * self._slots + slot
+        # Beyond the bound a second copy is not counted: its block is forgotten too early.
+        if copy in self._copies or len(self._copies) < self._most_copies:
+            self._copies[copy] = self._copies.get(copy, 0) + 1
+
+    def _remove_copy(self, slot: int, block: int) -> bool:
+        """False when there is no copy beside the first."""
+        if not self._copies:
+            return False
+        copy = block * self._slots + slot
+        left = self._copies.pop(copy, 0) - 1
+        if left > 0:
+            self._copies[copy] = left
+        return left >= 0
 
 
 def _write(depths: Depths, workers: int, depth: int) -> None:
@@ -241,9 +251,3 @@ def _write(depths: Depths, workers: int, depth: int) -> None:
         slot = workers.bit_length() - 1
         workers ^= 1 << slot
         depths[slot] = depth
-
-
-def _column(count: int, kind: type[np.unsignedinteger[Any]]) -> "memoryview[int]":
-    # Zeros that are not written yet take no memory. A memoryview, because reading one element
-    # of a numpy array takes four times as long.
-    return memoryview(np.zeros(count, kind))  # type: ignore[arg-type]  # numpy is a Buffer

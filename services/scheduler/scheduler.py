@@ -41,6 +41,7 @@ class Bounds:
 
     queued_requests: int = 1024
     indexed_blocks: int = 1_000_000
+    index_every: int = 1
 
 
 class Scheduler:
@@ -57,7 +58,7 @@ class Scheduler:
         self.fleet = Fleet(worker_ttl_s)
         self.books = Books(SLOTS)
         self.rates = Rates(SLOTS)
-        self.index = PrefixIndex(bounds.indexed_blocks, SLOTS)
+        self.index = PrefixIndex(bounds.indexed_blocks, SLOTS, bounds.index_every)
         self.shares = Shares(weights)
         self.queue = WaitingRoom(bounds.queued_requests, self.shares)
         self.decisions = Decisions(DECISIONS_KEPT)
