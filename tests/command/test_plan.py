@@ -38,6 +38,12 @@ def test_the_scheduler_is_told_the_tenants_weights() -> None:
     assert planned[0].env["SCHEDULER_WEIGHTS"] == "acme=2,other=0.5"
 
 
+def test_traffic_is_recorded_where_it_is_asked_for() -> None:
+    recording = planned(Options(record="traffic.jsonl"))["scheduler-0"].env
+    assert recording["SCHEDULER_RECORD"] == "traffic.jsonl"
+    assert "SCHEDULER_RECORD" not in DEFAULT["scheduler-0"].env
+
+
 def test_the_default_is_the_whole_system_in_the_order_of_its_start() -> None:
     assert list(DEFAULT) == [
         *("scheduler-0", "tokenizer-0", "worker-0", "worker-1", "worker-2", "edge-0"),

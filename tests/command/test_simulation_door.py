@@ -43,6 +43,13 @@ def test_a_row_for_each_policy(trace: Path, capsys: pytest.CaptureFixture[str]) 
     assert [row.split()[0] for row in said[2:]] == ["predicted", "round_robin"]
 
 
+def test_the_table_is_plotted(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plot = trace.with_suffix(".png")
+    run("--trace", str(trace), "--policy", "predicted", "--plot", str(plot))
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().out.splitlines()[-1] == f"plotted in {plot}"
+
+
 def test_a_packed_trace_gives_the_same(trace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     packed = trace.with_suffix(".jsonl.gz")
     packed.write_bytes(gzip.compress(TRACE.encode()))
@@ -80,6 +87,7 @@ def test_what_comes_all_at_once_has_no_speed(
         (["--load", "0"], "--load must be positive"),
         (["--load", "nan"], "--load must be positive"),
         (["--load", "0.5", "--speed", "2"], "not both"),
+        (["--plot", "/nowhere/plot.png"], "--plot /nowhere/plot.png: No such file"),
         (["--sim", "speed=1"], "--sim: 'speed' is no setting"),
         (["--sim", "base_ms=x"], "--sim: base_ms must be a number"),
         (["--sim", "base_ms=0,prefill_us=0,decode_us=0"], "--sim: a step must take time"),
