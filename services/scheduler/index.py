@@ -6,8 +6,8 @@ clock algorithm, an LRU without a list: the block that came first goes first, un
 matched since the hand last passed it. What is forgotten here is only credited too little.
 
 A chain's beginning is mostly stored before its end, so the hand takes it first, and the end is
-of no use from then on. It is also what the hand finds next; and as a match marks every block of
-its prompt, no beginning goes before an end that is in use.
+of no use until the hand comes to it. That is at most one lap later, and a match marks all of
+its prompt: no beginning goes within a lap of the last match of its end.
 
 One hash may be stored several times on one worker, because engines keep equal blocks that
 were computed at the same time; it is cached until as many were removed.
@@ -26,6 +26,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from services.scheduler.copies import Copies
 from services.scheduler.holders import SET_OVERHEAD, Holders
 from services.scheduler.rows import Rows
 
@@ -48,7 +49,6 @@ class PrefixIndex:
     """Block hash to workers; workers are named by their slots, 0 to `slots` - 1."""
 
     def __init__(self, limit: int, slots: int, every: int = 1) -> None:
-        self._slots = slots
         self._every = every
         self._rows = Rows(limit)  # 16 to 20 bytes a block, and 8 for the two columns of sets
         set_bytes = SET_OVERHEAD + (1 << slots).__sizeof__()
@@ -57,8 +57,7 @@ class PrefixIndex:
         self._matched = np.zeros(limit + 1, np.bool_)
         self._hand = 1
         self._blocks = [0] * slots
-        self._copies: dict[int, int] = {}
-        self._most_copies = limit // 16 + 64
+        self._copies = Copies(limit // 16 + 64, slots)
 
     def store(self, slot: int, hashes: Iterable[int]) -> None:
         """The worker stored a copy of each block."""
@@ -68,7 +67,7 @@ class PrefixIndex:
             if self._holders.add(row, bit):
                 self._blocks[slot] += 1
             else:
-                self._add_copy(slot, block)
+                self._copies.add(slot, block)
             self._expected.discard(row, bit)
 
     def remove(self, slot: int, hashes: Iterable[int]) -> None:
@@ -77,7 +76,7 @@ class PrefixIndex:
         for block in self._kept(hashes):
             self._make_room()  # a smaller set may be a new one
             row = self._rows.find(block)
-            if self._remove_copy(slot, block):
+            if self._copies.remove(slot, block):
                 continue
             # It is not there if it was forgotten already, because the index was full.
             if self._holders.discard(row, bit):
@@ -88,8 +87,7 @@ class PrefixIndex:
         """Forget all that a worker holds, in one step however much it is."""
         self._holders.forget(1 << slot)
         self._blocks[slot] = 0
-        for copy in [copy for copy in self._copies if copy % self._slots == slot]:
-            del self._copies[copy]
+        self._copies.clear(slot)
 
     def drop(self, slot: int) -> None:
         """Forget all that a worker holds or is expected to: its epoch is over."""
@@ -197,7 +195,7 @@ class PrefixIndex:
             slot = mask.bit_length() - 1
             mask ^= 1 << slot
             self._blocks[slot] -= 1
-            self._copies.pop(block * self._slots + slot, None)
+            self._copies.forget(slot, block)
         self._free(row)
 
     def _next_victim(self) -> int:
@@ -223,22 +221,6 @@ class PrefixIndex:
         self._holders.empty(row)
         self._expected.empty(row)
         self._rows.free(row)
-
-    def _add_copy(self, slot: int, block: int) -> None:
-        copy = block * self._slots + slot
-        # Beyond the bound a second copy is not counted: its block is forgotten too early.
-        if copy in self._copies or len(self._copies) < self._most_copies:
-            self._copies[copy] = self._copies.get(copy, 0) + 1
-
-    def _remove_copy(self, slot: int, block: int) -> bool:
-        """False when there is no copy beside the first."""
-        if not self._copies:
-            return False
-        copy = block * self._slots + slot
-        left = self._copies.pop(copy, 0) - 1
-        if left > 0:
-            self._copies[copy] = left
-        return left >= 0
 
 
 def _write(depths: Depths, workers: int, depth: int) -> None:
