@@ -65,7 +65,7 @@ class Clock:
     @property
     def us(self) -> float:
         """Microseconds a block."""
-        return self.seconds / self.blocks * 1e6
+        return self.seconds / self.blocks * 1e6 if self.blocks else 0.0
 
 
 @dataclass(slots=True)
