@@ -78,17 +78,15 @@ def test_requests_go_where_the_adapter_is_loaded(adapted: System, client: httpx.
 
 
 def test_the_models_cache_is_not_credited_to_its_adapter(client: httpx.Client) -> None:
-    base = chat(client, LONG * 4, max_tokens=12)
-    again = chat(client, LONG * 4, max_tokens=12)
-    poet = chat(client, LONG * 4, model="poet", max_tokens=12)
-    poet_again = chat(client, LONG * 4, model="poet", max_tokens=12)
-    assert said(base) == said(again)
+    models = ("smollm2", "poet", "poet", "smollm2")
+    answers = [chat(client, LONG * 4, model=model, max_tokens=12) for model in models]
+    base, poet, poet_again, base_again = answers
+    assert said(base) == said(base_again)
     assert said(poet) == said(poet_again) != said(base)
-    for first, second in ((base, again), (poet, poet_again)):
-        assert first["headway"]["cached_tokens"] <= TEMPLATE < second["headway"]["cached_tokens"]
-        assert first["headway"]["placement"]["cached_tokens"] <= TEMPLATE
-        assert second["headway"]["placement"]["cached_tokens"] > TEMPLATE
-        assert first["headway"]["worker"] == second["headway"]["worker"]
+    assert poet["headway"]["cached_tokens"] <= TEMPLATE
+    # What the scheduler takes a worker to cache is what its engine then finds.
+    expected = [each["headway"]["placement"]["cached_tokens"] for each in answers]
+    assert expected == [each["headway"]["cached_tokens"] for each in answers]
 
 
 def test_adapters_are_listed_with_their_parent(client: httpx.Client) -> None:
