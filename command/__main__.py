@@ -52,7 +52,7 @@ def _run(arguments: Namespace, given: Sequence[str]) -> None:
         case "drain":
             from command.fleet import drain
 
-            drain(arguments.worker)
+            drain(arguments.worker, arguments.scheduler)
         case "trace":
             from command.trace import trace
 
@@ -71,11 +71,11 @@ def _workers(arguments: Namespace) -> None:
     if arguments.decisions is None:
         from command.fleet import workers
 
-        workers(arguments.json)
+        workers(arguments.json, arguments.scheduler)
     else:
         from command.decisions import decisions
 
-        decisions(arguments.decisions, arguments.json)
+        decisions(arguments.decisions, arguments.json, arguments.scheduler)
 
 
 def _up(arguments: Namespace, given: Sequence[str]) -> None:

@@ -32,6 +32,7 @@ def parser() -> ArgumentParser:
     _add_replay(commands)
     drain = commands.add_parser("drain", help="take a worker out: it finishes what it has")
     drain.add_argument("worker", help="the worker's id, such as worker-0")
+    _add_scheduler(drain)
     return top
 
 
@@ -72,6 +73,12 @@ def _add_workers(commands: "_SubParsersAction[ArgumentParser]") -> None:
         help="the last N decisions (20): what was predicted, and what came true",
     )
     workers.add_argument("--json", action="store_true", help="all that is known")
+    _add_scheduler(workers)
+
+
+def _add_scheduler(command: ArgumentParser) -> None:
+    text = "its gRPC address; by default that of the system that runs here"
+    command.add_argument("--scheduler", default="", metavar="HOST:PORT", help=text)
 
 
 def _add_replay(commands: "_SubParsersAction[ArgumentParser]") -> None:

@@ -6,22 +6,21 @@ from collections.abc import Iterable, Iterator
 from rich.table import Table
 
 from command.errors import CommandError
-from command.fleet import TIMEOUT_S, scheduler_here
+from command.fleet import TIMEOUT_S, UNKNOWN, scheduler_at
 from command.progress import wide_console
 from headway.scheduler.v1 import scheduler_pb2 as pb
 from services.scheduler.plain import plain
 
 MOST = 1024
-UNKNOWN = "-"
 TEXTS = ("REQUEST", "TENANT", "WORKER")
 FIGURES = ("OF", "PROMPT", "CACHED", "QUEUE", "WAITED", "PREDICTED", "ACTUAL", "ERROR", "AGE")
 
 
-def decisions(limit: int, as_json: bool) -> None:
+def decisions(limit: int, as_json: bool, address: str = "") -> None:
     """Print the last decisions, newest first."""
     if not 1 <= limit <= MOST:
         raise CommandError(f"--decisions must be 1 to {MOST}, got {limit}")
-    with scheduler_here() as scheduler:
+    with scheduler_at(address) as scheduler:
         request = pb.ListDecisionsRequest(limit=limit)
         answer = scheduler.ListDecisions(request, timeout=TIMEOUT_S)
     if as_json:

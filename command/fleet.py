@@ -15,11 +15,12 @@ from headway.scheduler.v1.scheduler_pb2_grpc import SchedulerServiceStub
 from services.scheduler.plain import plain
 
 TIMEOUT_S = 5.0
+UNKNOWN = "-"
 
 
-def workers(as_json: bool) -> None:
+def workers(as_json: bool, address: str = "") -> None:
     """Print the workers and their load."""
-    with scheduler_here() as scheduler:
+    with scheduler_at(address) as scheduler:
         answer = scheduler.ListWorkers(pb.ListWorkersRequest(), timeout=TIMEOUT_S)
     if as_json:
         print(json.dumps(plain(answer), indent=1))
@@ -28,18 +29,21 @@ def workers(as_json: bool) -> None:
     print(f"policy {answer.policy}, {answer.queued_requests} requests wait")
 
 
-def drain(worker: str) -> None:
+def drain(worker: str, address: str = "") -> None:
     """Take a worker out of the fleet."""
-    with scheduler_here() as scheduler:
+    with scheduler_at(address) as scheduler:
         request = pb.DrainWorkerRequest(worker_id=worker)
         answer = scheduler.DrainWorker(request, timeout=TIMEOUT_S)
     print(f"{worker} is draining; it still has {answer.placed_requests} requests to finish")
 
 
 @contextmanager
-def scheduler_here() -> Iterator[SchedulerServiceStub]:
-    """Calls the scheduler of the system that runs here. Raises CommandError."""
-    addresses = running(state_home()).addresses("scheduler")
+def scheduler_at(address: str) -> Iterator[SchedulerServiceStub]:
+    """Calls the scheduler there, or without an address that of the system here.
+
+    Raises CommandError.
+    """
+    addresses = [address] if address else running(state_home()).addresses("scheduler")
     if not addresses:
         raise CommandError("the scheduler is not started yet")
     options = [("grpc.enable_http_proxy", 0)]
@@ -47,17 +51,21 @@ def scheduler_here() -> Iterator[SchedulerServiceStub]:
         try:
             yield SchedulerServiceStub(channel)
         except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNAVAILABLE:
+                raise CommandError(f"no scheduler answers at {addresses[0]}") from error
             raise CommandError(f"the scheduler says: {error.details()}") from error
 
 
 def fleet_table(answer: pb.ListWorkersResponse) -> Table:
     """One row a worker."""
-    table = Table("WORKER", "MODEL", "ENGINE", "STATE", "RUN", "WAIT", box=None)
+    table = Table("WORKER", "MODEL", "ENGINE", "STATE", box=None)
+    for heading in ("RUN", "WAIT", "QUEUED", "KV", "BLOCKS", "HITS", "SILENT"):
+        table.add_column(heading, justify="right")
     adapted = any(worker.hello.adapters for worker in answer.workers)
-    for heading in ("QUEUED", "KV", "BLOCKS", "HITS", "SILENT", *["ADAPTERS LOADED"] * adapted):
-        table.add_column(heading)
+    if adapted:
+        table.add_column("ADAPTERS LOADED")
     for worker in answer.workers:
-        loaded = ", ".join(worker.report.loaded_adapters) or "-"
+        loaded = ", ".join(worker.report.loaded_adapters) or UNKNOWN
         table.add_row(*_cells(worker), *[loaded] * adapted)
     return table
 
@@ -68,14 +76,15 @@ def _cells(worker: pb.WorkerStatus) -> Iterator[str]:
     yield hello.models[0]
     yield hello.engine
     yield "draining" if worker.draining else "live"
-    yield str(report.running_requests)
-    yield str(report.waiting_requests)
+    known = worker.HasField("report")  # unknown is not zero
+    yield str(report.running_requests) if known else UNKNOWN
+    yield str(report.waiting_requests) if known else UNKNOWN
     yield str(worker.queued_prefill_tokens)
-    yield f"{report.kv_usage:.0%}"
+    yield f"{report.kv_usage:.0%}" if known else UNKNOWN
     yield str(worker.cached_blocks)
     yield _share(report.prefix_hit_tokens, report.prefix_queried_tokens)
     yield f"{worker.silent_ms} ms"
 
 
 def _share(part: int, whole: int) -> str:
-    return f"{part / whole:.0%}" if whole else "-"
+    return f"{part / whole:.0%}" if whole else UNKNOWN
