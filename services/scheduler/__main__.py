@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
+from wsgiref.simple_server import WSGIServer
 
 import grpc
 import structlog
@@ -91,10 +92,10 @@ def make_service(
     return SchedulerService(desk, Joining(desk, config.heartbeat_ms, log))
 
 
-def serve_admin(listen: str, service: SchedulerService) -> None:
+def serve_admin(listen: str, service: SchedulerService) -> WSGIServer | None:
     """Serve metrics, workers and decisions by HTTP on `listen`, unless that is empty."""
     if not listen:
-        return
+        return None
     host, _, port = listen.rpartition(":")
     try:
         server, _ = start_http_server(int(port), host.strip("[]"))
@@ -104,6 +105,7 @@ def serve_admin(listen: str, service: SchedulerService) -> None:
     assert metrics is not None, "start_http_server has set it"
     loop = asyncio.get_running_loop()
     server.set_app(Admin(metrics, loop, service.workers, service.decisions))
+    return server
 
 
 async def until_stopped(

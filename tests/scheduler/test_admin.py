@@ -4,11 +4,13 @@ import asyncio
 import json
 import threading
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
 from headway.scheduler.v1 import scheduler_pb2 as pb
 from services.scheduler import admin
+from services.scheduler.__main__ import serve_admin
 from services.scheduler.admin import Admin
 from services.scheduler.plain import plain
 from tests.scheduler.clients import Edge, Running, item
@@ -51,6 +53,26 @@ async def test_workers_and_decisions_are_told(fleet: Running) -> None:
     assert (worker["hello"]["kind"], worker["placed_requests"]) == ("generate", 1)
     _, said = await asyncio.to_thread(ask, door, "/headway/workers", "model=other")
     assert said["workers"] == []
+
+
+async def test_by_http_beside_the_metrics(fleet: Running) -> None:
+    await fleet.joined("a")
+    server = serve_admin("127.0.0.1:0", fleet.service)
+    assert server is not None
+
+    def read(path: str) -> bytes:
+        with urlopen(f"http://127.0.0.1:{server.server_port}{path}", timeout=5) as answer:
+            body: bytes = answer.read()
+            return body
+
+    try:
+        workers = json.loads(await asyncio.to_thread(read, "/headway/workers"))
+        assert [worker["hello"]["worker_id"] for worker in workers["workers"]] == ["a"]
+        assert json.loads(await asyncio.to_thread(read, "/headway/decisions"))["decisions"] == []
+        assert b"# HELP" in await asyncio.to_thread(read, "/metrics")
+    finally:
+        await asyncio.to_thread(server.shutdown)
+        server.server_close()
 
 
 async def test_the_core_is_read_on_its_own_thread_only() -> None:
