@@ -127,7 +127,8 @@ class _Reading:
         elif "request" in fields:
             asked = _asked(fields, self._shift_s)
             self.recording.requests.append(asked)
-            self._open[fields["request"]] = asked
+            if asked.outcome == PLACED:
+                self._open[fields["request"]] = asked
         elif "ended" in fields:
             self._end(fields)
         elif "worked" in fields:
