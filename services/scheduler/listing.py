@@ -32,6 +32,7 @@ def _write_record(record: DecisionRecord, now_s: float) -> pb.DecisionRecord:
     message = pb.DecisionRecord(
         request_id=request.key.request_id,
         model=request.pool.model,
+        adapter=request.pool.adapter,
         tenant=request.tenant,
         prompt_tokens=request.prompt_tokens,
         worker_id=placed.worker_id,

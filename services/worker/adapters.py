@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import structlog
 
 from services.worker.engine import AdapterRefused, Engine, Run
+from services.worker.metrics import Metrics
 from services.worker.reports import AdapterLoad
 
 RETRY_S = 10.0  # an adapter that could not be loaded is not tried again for so long
@@ -30,10 +31,13 @@ class _Failed:
 class Adapters:
     """Which adapters are loaded, and for whom. Only this object loads and unloads."""
 
-    def __init__(self, engine: Engine, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, engine: Engine, metrics: Metrics, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.slots = 0  # until the engine is up
         self.loads: deque[AdapterLoad] = deque(maxlen=MOST_LOADS_KEPT)
         self._engine = engine
+        self._metrics = metrics
         self._clock = clock
         self._loaded: dict[str, None] = {}  # the least recently used first
         self._users: dict[str, set[str]] = {}  # the runs of each
@@ -141,7 +145,9 @@ class Adapters:
                 raise
             self._failed.pop(name, None)
             self._loaded[name] = None
-            self.loads.append(AdapterLoad(name, self._clock() - began_s))
+            load_s = self._clock() - began_s
+            self.loads.append(AdapterLoad(name, load_s))
+            self._metrics.adapter_load_seconds.observe(load_s)
 
     async def _has_room_for(self, name: str) -> bool:
         """Make room; false when nobody wants the adapter any more."""

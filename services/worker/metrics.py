@@ -7,6 +7,8 @@ from services.worker.engine import Engine
 
 _CANCEL_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
+_LOAD_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
 
 class Metrics:
     """The worker's own metrics; vLLM's appear beside them in the same registry."""
@@ -33,6 +35,12 @@ class Metrics:
         self.frames = Counter("headway_worker_frames", "Frames sent on pipes", registry=registry)
         self.joins = Counter(
             "headway_worker_joins", "Times that the worker joined a scheduler", registry=registry
+        )
+        self.adapter_load_seconds = Histogram(
+            "headway_worker_adapter_load_seconds",
+            "Time to load an adapter into the engine",
+            buckets=_LOAD_BUCKETS,
+            registry=registry,
         )
         self.cancel_seconds = Histogram(
             "headway_cancel_seconds",

@@ -87,7 +87,7 @@ class Worker:
         self.running: dict[str, Running] = {}
         self.prefills: deque[Prefill] = deque(maxlen=MOST_PREFILLS_KEPT)
         self.limits: Limits | None = None  # until the engine is up
-        self.adapters = Adapters(engine)
+        self.adapters = Adapters(engine, metrics)
         self.is_draining = False
         self.drain_asked = asyncio.Event()
         self._engine = engine

@@ -19,7 +19,7 @@ import pytest
 from headway.scheduler.v1 import scheduler_pb2 as pb
 from headway.scheduler.v1.scheduler_pb2_grpc import SchedulerServiceStub
 from tests.end_to_end.asking import ask, chat
-from tests.system import free_port
+from tests.system import free_port, system
 
 POOLS = {"left": "poet", "right": ""}
 WORKERS = {pool: {f"{pool}-0", f"{pool}-1"} for pool in POOLS}
@@ -197,3 +197,20 @@ def test_a_drained_worker_finishes_and_its_pool_goes_on_without_it(fleet: Fleet)
         asked = fleet.client.post("/v1/chat/completions", json=ask("Hi", model=model, max_tokens=2))
         assert asked.status_code == status, model
     assert {model["id"] for model in fleet.client.get("/v1/models").json()["data"]} == {"right"}
+
+
+def test_headway_drain_takes_a_worker_out(demo_model: Path, tmp_path: Path) -> None:
+    with (
+        system(tmp_path, "--engine", "sim", "--workers", "2", "--adapter", "poet=any") as running,
+        httpx.Client(base_url=running.url, timeout=30) as client,
+    ):
+        first = chat(client, "Hello.", max_tokens=2)["headway"]["worker"]
+        drained = running.headway("drain", first)
+        assert drained.stdout == f"{first} is draining; it still has 0 requests to finish\n"
+        answers = [
+            chat(client, "Hello.", model=model, max_tokens=2) for model in ("smollm2", "poet") * 3
+        ]
+        assert first not in {each["headway"]["worker"] for each in answers}
+        unknown = running.headway("drain", "worker-9")
+    assert unknown.returncode == 1
+    assert "worker-9" in unknown.stderr

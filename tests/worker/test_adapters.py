@@ -7,12 +7,14 @@ from itertools import count
 from typing import cast
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from headway.worker.v1 import worker_pb2 as pb
 from services.blocks import block_hashes, chain_root, read_hashes
 from services.worker.adapters import RETRY_S, Adapters
 from services.worker.engine import AdapterRefused, BlocksStored, Engine, Run, Sampling
 from services.worker.kv import CachedBlocks
+from services.worker.metrics import Metrics
 from tests.worker.conftest import Serve, Served
 
 
@@ -39,7 +41,8 @@ class Scripted:
 
 def shelf(slots: int) -> tuple[Adapters, Scripted]:
     engine = Scripted()
-    adapters = Adapters(cast(Engine, engine), lambda: engine.now_s)
+    metrics = Metrics(CollectorRegistry())
+    adapters = Adapters(cast(Engine, engine), metrics, lambda: engine.now_s)
     adapters.slots = slots
     return adapters, engine
 
