@@ -97,7 +97,7 @@ class EngineProcess:
     def _lora_arguments(self) -> dict[str, Any]:
         settings = self._settings
         if not settings.adapters:
-            return {}  # the layers for adapters cost every request a third of its speed
+            return {}  # room for adapters slows every request, those of the base model too
         # Not more in memory than in a batch: what is loaded is then known without asking.
         return {
             "enable_lora": True,
