@@ -2,12 +2,12 @@
 
 Bounded by construction: `limit` rows in flat arrays, and with them bounded numbers of cells,
 sets and copies; in all at most `BYTES_PER_BLOCK` times `limit`. What is full makes room by the
-clock algorithm, an LRU without a list: the block that came first goes first, unless it was
-matched since the hand last passed it. What is forgotten here is only credited too little.
+clock algorithm (hand.py): the block that came first goes first, unless it was matched since the
+hand last passed it. What is forgotten here is only credited too little.
 
-A chain's beginning is mostly stored before its end, so the hand takes it first, and the end is
-of no use until the hand comes to it. That is at most one lap later, and a match marks all of
-its prompt: no beginning goes within a lap of the last match of its end.
+An end whose beginning was evicted is of no use, and beginnings are mostly older. So a match
+spares its prompt's blocks only up to the gap: what follows one goes within a lap. Sparing
+beginnings longer than ends was tried, and found no more (docs/benchmarks/index.md).
 
 One hash may be stored several times on one worker, because engines keep equal blocks that
 were computed at the same time; it is cached until as many were removed.
@@ -27,14 +27,12 @@ import numpy as np
 import numpy.typing as npt
 
 from services.scheduler.copies import Copies
+from services.scheduler.hand import Hand
 from services.scheduler.holders import SET_OVERHEAD, Holders
-from services.scheduler.rows import Rows
+from services.scheduler.rows import Column, Rows
 
 BYTES_PER_BLOCK = 100
 """All that the index takes, for each block of its limit; 10 MB more with 4,096 slots."""
-
-SECOND_CHANCES = 64
-"""Blocks that the hand passes over before it takes one regardless: bounds the time of a store."""
 
 AT_ONCE = 1024
 """So many blocks of a prompt are looked up together: most prompts end in blocks nobody has."""
@@ -54,8 +52,7 @@ class PrefixIndex:
         set_bytes = SET_OVERHEAD + (1 << slots).__sizeof__()
         self._holders = Holders(limit, slots, 2 * limit, 24 * limit // set_bytes)
         self._expected = Holders(limit, slots, limit // 4, 8 * limit // set_bytes)
-        self._matched = np.zeros(limit + 1, np.bool_)
-        self._hand = 1
+        self._hand = Hand(limit)
         self._blocks = [0] * slots
         self._copies = Copies(limit // 16 + 64, slots)
 
@@ -144,32 +141,32 @@ class PrefixIndex:
 
     def _depths(self, hashes: Sequence[int], slots: int) -> Depths:
         depths = np.zeros(slots, np.int64)
+        if not hashes or not self._rows.find(hashes[0]):
+            return depths
         held = -1
-        for depth, mask in self._stretches(hashes):
-            if held & mask != held:
-                if depth:
-                    _write(depths, held & ~mask, depth)
+        for first in range(0, len(hashes), AT_ONCE):
+            rows = self._rows.find_all(hashes[first : first + AT_ONCE])
+            for depth, mask in self._stretches(rows):
+                if held & mask == held:
+                    continue
+                if first + depth:
+                    _write(depths, held & ~mask, first + depth)
                 held &= mask
                 # A gap ends the prefix: attention needs every earlier block.
                 if not held:
+                    self._hand.spare(rows[:depth])
                     return depths
-        if hashes:
-            _write(depths, held, len(hashes))
+            self._hand.spare(rows)
+        _write(depths, held, len(hashes))
         return depths
 
-    def _stretches(self, hashes: Sequence[int]) -> Iterator[tuple[int, int]]:
+    def _stretches(self, rows: Column) -> Iterator[tuple[int, int]]:
         """Where the holders change along a prompt, and who they are from there on."""
-        if not hashes or not self._rows.find(hashes[0]):
-            yield 0, 0
-            return
-        for first in range(0, len(hashes), AT_ONCE):
-            rows = self._rows.find_all(hashes[first : first + AT_ONCE])
-            self._matched[rows] = True
-            holders, expected = self._holders.numbers[rows], self._expected.numbers[rows]
-            changes = (holders[1:] != holders[:-1]) | (expected[1:] != expected[:-1])
-            for at in (0, *(np.flatnonzero(changes) + 1).tolist()):
-                mask = self._holders.named(int(holders[at]))
-                yield first + at, mask | self._expected.named(int(expected[at]))
+        holders, expected = self._holders.numbers[rows], self._expected.numbers[rows]
+        changes = (holders[1:] != holders[:-1]) | (expected[1:] != expected[:-1])
+        for at in (0, *(np.flatnonzero(changes) + 1).tolist()):
+            mask = self._holders.named(int(holders[at]))
+            yield at, mask | self._expected.named(int(expected[at]))
 
     def _row_for(self, block: int) -> int:
         if self._holders.full or self._expected.full:
@@ -180,7 +177,7 @@ class PrefixIndex:
         if self._rows.full:
             self._evict()
         row = self._rows.add(block)
-        self._matched[row] = False
+        self._hand.spare_no_more(row)
         return row
 
     def _make_room(self) -> None:
@@ -188,7 +185,9 @@ class PrefixIndex:
             self._evict()
 
     def _evict(self) -> None:
-        row = self._next_victim()
+        row = self._hand.next(self._rows.last)
+        while not self._holders.any(row) and not self._expected.any(row):
+            row = self._hand.next(self._rows.last)  # that one is free already
         block = self._rows.key(row)
         mask = self._holders.of(row)
         while mask:
@@ -197,18 +196,6 @@ class PrefixIndex:
             self._blocks[slot] -= 1
             self._copies.forget(slot, block)
         self._free(row)
-
-    def _next_victim(self) -> int:
-        chances = SECOND_CHANCES
-        while True:
-            row = self._hand
-            self._hand = row % self._rows.last + 1
-            if not self._holders.any(row) and not self._expected.any(row):
-                continue  # free
-            if not chances or not self._matched[row] or not self._is_of_use(row):
-                return row
-            self._matched[row] = False
-            chances -= 1
 
     def _is_of_use(self, row: int) -> bool:
         return bool(self._holders.of(row) or self._expected.of(row))

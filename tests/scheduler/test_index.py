@@ -88,13 +88,24 @@ def test_a_matched_block_outlives_one_that_was_not() -> None:
     assert [int(index.match([block], SLOTS).max()) for block in (1, 2, 3, 4)] == [1, 0, 1, 1]
 
 
-def test_forgotten_blocks_go_before_all_others() -> None:
+def test_forgotten_blocks_make_room() -> None:
     index = index_of((0, [1]), (1, [2]), (0, [3]), limit=3)
     index.match([1, 2, 3], SLOTS)
     index.drop(1)
     index.match([1], SLOTS)
     index.store(2, [4])
     assert [int(index.match([block], SLOTS).max()) for block in (1, 2, 3, 4)] == [1, 0, 1, 1]
+
+
+def test_what_follows_a_gap_is_not_spared() -> None:
+    index = index_of((0, [1, 2, 3, 4]), limit=4)
+    index.remove(0, [2])
+    index.store(1, [5])
+    index.match([1, 2, 3], SLOTS)
+    index.match([4], SLOTS)
+    index.match([5], SLOTS)
+    index.store(0, [6])
+    assert [int(index.match([block], SLOTS).max()) for block in (1, 3, 4, 5, 6)] == [1, 0, 1, 1, 1]
 
 
 def test_a_removal_of_a_forgotten_block_is_passed_over() -> None:
