@@ -17,8 +17,9 @@ and prompt need not agree on anything but the hashes: neither events nor snapsho
 a block's position, and because hashes are chained the same prefix always has the same blocks
 kept. A match then ends after the last kept block that a worker has, k - 1 blocks short in the
 mean and never too long: who holds a block holds all before it, because engines drop a prefix
-from its end (vLLM frees a request's blocks last first). An engine that dropped blocks from the
-middle would be credited what follows them up to the next kept block: leave k at 1 for it.
+from its end (vLLM frees a request's blocks last first). An engine that drops a block alone may
+be credited what follows it, unless that is a kept one: leave k at 1 for it. The simulated
+engine does so when its cache is smaller than what it runs.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
