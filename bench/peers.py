@@ -32,6 +32,7 @@ class CacheAware:
     """
 
     name: str = "smg cache_aware"
+    prices_waiting: bool = False
 
     def choose(self, request: Request, candidates: Candidates, ttft_s: Floats) -> int:
         """The longest prefix, or the least load."""
@@ -98,6 +99,7 @@ class DynamoCost:
 
     rng: Chance
     name: str = "dynamo kv cost"
+    prices_waiting: bool = False
     held: HeldBlocks = field(default_factory=HeldBlocks)
 
     def choose(self, request: Request, candidates: Candidates, ttft_s: Floats) -> int:
@@ -121,6 +123,7 @@ class WeightedScorers:
 
     rng: Chance
     name: str = "llm-d weighted"
+    prices_waiting: bool = False
     held: HeldBlocks = field(default_factory=HeldBlocks)
 
     def choose(self, request: Request, candidates: Candidates, ttft_s: Floats) -> int:

@@ -22,6 +22,7 @@ import uvloop
 
 from bench import wired
 from bench.warm import BLOCK_TOKENS, MAX_TOKENS, MODEL, PROMPT_TOKENS, Blocks, WarmFleet
+from services.scheduler.accounts import Ended
 from services.scheduler.facts import (
     Hello,
     Key,
@@ -112,9 +113,9 @@ def place_all(core: Scheduler, requests: Sequence[Request], workers: int) -> Run
         assert isinstance(outcome, Placed)
         open_keys.append(request.key)
         if len(open_keys) > IN_FLIGHT * workers:
-            core.finish(open_keys.popleft(), asked_s, 0.1, MAX_TOKENS, MAX_TOKENS)
+            core.finish(open_keys.popleft(), asked_s, Ended(0.1, MAX_TOKENS, MAX_TOKENS))
     for key in open_keys:
-        core.finish(key, asked_s, 0.1, MAX_TOKENS, MAX_TOKENS)
+        core.finish(key, asked_s, Ended(0.1, MAX_TOKENS, MAX_TOKENS))
     return Run(place_us, time.process_time() - begun_s)
 
 

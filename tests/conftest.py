@@ -4,10 +4,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from command import models
 from tests.collector import Collector, collecting
 from tests.system import System, system
+
+# How long an example takes is the machine's affair; the whole test has a time limit.
+settings.register_profile("headway", deadline=None)
+settings.load_profile("headway")
 
 
 @pytest.fixture(scope="session")

@@ -13,12 +13,13 @@ from typing import Any
 from command.simulation import news
 from command.simulation.results import Served
 from command.simulation.workload import Job
+from services.scheduler.accounts import Ended
 from services.scheduler.facts import Hello, Key, Kind, KvChange, Pool, Request
 from services.scheduler.fleet import Member
 from services.scheduler.outcomes import Outcome, Placed, TooLarge, TurnedAway
 from services.scheduler.placement import Policy
 from services.scheduler.reports import read_report
-from services.scheduler.scheduler import Bounds, Scheduler
+from services.scheduler.scheduler import PASS_APART_S, Bounds, Scheduler
 from services.worker.reports import Prefill, Reporting
 from services.worker.sim_core import Emitted, SimCore, SimRun, SimSettings
 
@@ -110,6 +111,7 @@ class Fleet:
         self._jobs = jobs
         self._settings = settings
         self._now_s = 0.0
+        self._ticks = False
         self._events: list[tuple[float, int, Event]] = []
         self._numbers = count()
         self._fresh = count(1 << 63)
@@ -182,8 +184,16 @@ class Fleet:
         self._arrive_next(number + 1)
 
     def _hand_late(self) -> None:
+        if self._scheduler.queue and not self._ticks:
+            self._ticks = True
+            self._at(self._now_s + PASS_APART_S, self._tick)
         for answer in self._scheduler.take_answers():
             self._hand(answer.request.key, answer.outcome)
+
+    def _tick(self) -> None:
+        self._ticks = False
+        self._scheduler.dispatch(self._now_s)
+        self._hand_late()
 
     def _hand(self, key: Key, outcome: Outcome) -> None:
         if isinstance(outcome, TooLarge):
@@ -257,7 +267,8 @@ class Fleet:
         key = Key(OWNER, run_id)
         if self._on_end is not None:
             self._on_end(key)
-        self._scheduler.finish(key, self._now_s, served.ttft_s, emitted.run.made)
+        ended = Ended(served.ttft_s, emitted.run.made, emitted.run.made)
+        self._scheduler.finish(key, self._now_s, ended)
 
     def _tell_changes(self, node: Node) -> None:
         for batch in news.batches(node.core.take_changes()):

@@ -7,6 +7,7 @@ class, then by what their tenants have been served, then by deadline, then by ar
 import math
 from bisect import bisect_left, insort
 from collections.abc import Iterator
+from heapq import heapify, heappop, heapreplace
 from typing import NamedTuple
 
 from services.scheduler.facts import Key, Pool, Request
@@ -25,6 +26,15 @@ class Waiter(NamedTuple):
     deadline_s: float
     number: int
     request: Request
+
+
+class Head(NamedTuple):
+    """A tenant's next; the least goes first."""
+
+    served: float
+    due: tuple[float, int]
+    tenant: str
+    passed: int
 
 
 Class = dict[str, list[Waiter]]
@@ -98,16 +108,25 @@ class WaitingRoom:
             yield from self._order(tenants)
 
     def _order(self, tenants: Class) -> Iterator[Request]:
-        passed = dict.fromkeys(tenants, 0)
-        while heads := [
-            (self._shares.served(tenant), line[passed[tenant]], tenant)
-            for tenant, line in tenants.items()
-            if passed[tenant] < len(line)
-        ]:
-            _, waiter, tenant = min(heads, key=lambda head: (head[0], head[1][:2]))
+        heads = [self._head(tenant, line, 0) for tenant, line in tenants.items()]
+        heapify(heads)
+        while heads:
+            served, _, tenant, passed = heads[0]
+            now_served = self._shares.served(tenant)
+            if now_served != served:  # charged meanwhile: not its turn any more
+                heapreplace(heads, self._head(tenant, tenants[tenant], passed))
+                continue
+            waiter = tenants[tenant][passed]
             yield waiter.request
-            if waiter.request.key in self._waiters:
-                passed[tenant] += 1
+            passed += waiter.request.key in self._waiters
+            line = tenants.get(tenant, [])
+            if passed < len(line):
+                heapreplace(heads, self._head(tenant, line, passed))
+            else:
+                heappop(heads)
+
+    def _head(self, tenant: str, line: list[Waiter], passed: int) -> Head:
+        return Head(self._shares.served(tenant), line[passed][:2], tenant, passed)
 
     def _take_out(self, waiter: Waiter) -> None:
         request = waiter.request
@@ -133,6 +152,21 @@ class WaitingRoom:
             for waiter in self._waiters.values()
             if waiter.request.deadline_s is not None and waiter.request.deadline_s <= now_s
         ]
+
+    def wait_s(self, request: Request) -> float:
+        """How long those take who go before a newcomer whatever its tenant is owed: the better
+        classes, and its own tenant's line. 0 while nobody has left the queue yet."""
+        classes = self._classes.get(request.pool, {})
+        better = sum(
+            len(line)
+            for priority, tenants in classes.items()
+            for line in tenants.values()
+            if priority < request.priority
+        )
+        line = classes.get(request.priority, {}).get(request.tenant, [])
+        deadline_s = math.inf if request.deadline_s is None else request.deadline_s
+        own = bisect_left(line, (deadline_s, self._arrivals), key=lambda each: each[:2])
+        return (better + own) * (self._gap_s or 0.0)
 
     def retry_after_s(self) -> float:
         """When the queue will have moved on by its length."""

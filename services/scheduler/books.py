@@ -23,7 +23,8 @@ class Placement:
     uncached_tokens: int
     decode_tokens: int
     tenant: str = ""
-    charged_answer_tokens: int = 0
+    answer_tokens: int = 0
+    """Expected, and charged."""
     expected_blocks: tuple[int, ...] = ()
     lease_end_s: float | None = None
     decision_number: int = 0
@@ -43,12 +44,19 @@ class Books:
         """Prompt tokens of those, less what the worker caches."""
         self.decode_tokens = np.zeros(slots, np.int64)
         """Tokens that placed requests may still generate, at most."""
+        self.held_tokens = np.zeros(slots, np.int64)
+        """Tokens of cache that placed requests fill, what they share counted once."""
         self.foreign_requests = np.zeros(slots, np.int64)
         self.foreign_tokens = np.zeros(slots, np.int64)
         self.requests = np.zeros(slots, np.int64)
         """Placed and foreign requests."""
         self.tokens_ahead = np.zeros(slots, np.int64)
         """Queued and foreign tokens."""
+        self.head_tokens = np.zeros(slots, np.int64)
+        """Queued tokens of the request that is computed now: engines go in order."""
+        self.head_since_s = np.zeros(slots)
+        """Since when."""
+        self._lines: dict[int, dict[Placement, None]] = {}
         self._excess = np.zeros((slots, 2), np.int64)
         self._by_owner: dict[int, dict[str, Placement]] = {}
         self._by_worker: dict[str, set[Placement]] = {}
@@ -61,21 +69,21 @@ class Books:
     def __contains__(self, key: Key) -> bool:
         return key.request_id in self._by_owner.get(key.owner, ())
 
-    def join(self, slot: int, worker_id: str, epoch: int) -> None:
+    def join(self, slot: int, worker_id: str, epoch: int, now_s: float) -> None:
         """A worker joins: what the same epoch held before its stream broke counts again."""
         for placement in self._by_worker.get(worker_id, ()):
             if placement.epoch == epoch:
-                self._count(placement, slot)
+                self._count(placement, slot, now_s)
 
-    def leave(self, slot: int, worker_id: str) -> None:
+    def leave(self, slot: int, worker_id: str, now_s: float) -> None:
         """A worker is gone: what it held counts nowhere, until it ends or the worker is back."""
         for placement in self._by_worker.get(worker_id, ()):
             if placement.slot == slot:
-                self._discount(placement)
+                self._discount(placement, now_s)
         self._set_foreign(slot, 0, 0)
         self._excess[slot] = 0
 
-    def place(self, placement: Placement, slot: int) -> None:
+    def place(self, placement: Placement, slot: int, now_s: float) -> None:
         """Count a placement. The caller has seen that its key holds none."""
         owner, request_id = placement.key
         self._by_owner.setdefault(owner, {})[request_id] = placement
@@ -83,17 +91,17 @@ class Books:
         self._by_report[placement.worker_id, request_id] = placement
         if placement.lease_end_s is not None:
             self._leased.add(placement)
-        self._count(placement, slot)
+        self._count(placement, slot, now_s)
 
-    def prefilled(self, worker_id: str, request_id: str) -> None:
+    def prefilled(self, worker_id: str, request_id: str, now_s: float) -> None:
         """The worker has computed the request's prompt. Unknown ids are of other callers."""
         placement = self._by_report.get((worker_id, request_id))
         if placement is None or placement.prefilled or placement.slot is None:
             return
-        self._add_prefill(placement, placement.slot, -1)
+        self._add_prefill(placement, placement.slot, -1, now_s)
         placement.prefilled = True
 
-    def finish(self, key: Key) -> Placement | None:
+    def finish(self, key: Key, now_s: float) -> Placement | None:
         """Forget a placement. None when there is none of this key."""
         held = self._by_owner.get(key.owner, {})
         placement = held.pop(key.request_id, None)
@@ -101,7 +109,7 @@ class Books:
             return None
         if not held:
             del self._by_owner[key.owner]
-        self._forget_at_worker(placement)
+        self._forget_at_worker(placement, now_s)
         self._leased.discard(placement)
         return placement
 
@@ -128,9 +136,9 @@ class Books:
             if placement.lease_end_s is not None and placement.lease_end_s <= now_s
         ]
 
-    def _forget_at_worker(self, placement: Placement) -> None:
+    def _forget_at_worker(self, placement: Placement, now_s: float) -> None:
         if placement.slot is not None:
-            self._discount(placement)
+            self._discount(placement, now_s)
         there = self._by_worker[placement.worker_id]
         there.discard(placement)
         if not there:
@@ -140,26 +148,40 @@ class Books:
         if self._by_report.get(name) is placement:
             del self._by_report[name]
 
-    def _count(self, placement: Placement, slot: int) -> None:
+    def _count(self, placement: Placement, slot: int, now_s: float) -> None:
         placement.slot = slot
-        self._add(placement, slot, 1)
+        self._add(placement, slot, 1, now_s)
 
-    def _discount(self, placement: Placement) -> None:
+    def _discount(self, placement: Placement, now_s: float) -> None:
         assert placement.slot is not None
-        self._add(placement, placement.slot, -1)
+        self._add(placement, placement.slot, -1, now_s)
         placement.slot = None
 
-    def _add(self, placement: Placement, slot: int, sign: int) -> None:
+    def _add(self, placement: Placement, slot: int, sign: int, now_s: float) -> None:
         self.placed[slot] += sign
         self.requests[slot] += sign
         self.decode_tokens[slot] += sign * placement.decode_tokens
+        self.held_tokens[slot] += sign * (placement.uncached_tokens + placement.answer_tokens)
         if not placement.prefilled:
-            self._add_prefill(placement, slot, sign)
+            self._add_prefill(placement, slot, sign, now_s)
 
-    def _add_prefill(self, placement: Placement, slot: int, sign: int) -> None:
+    def _add_prefill(self, placement: Placement, slot: int, sign: int, now_s: float) -> None:
         self.waiting[slot] += sign
         self.queued_tokens[slot] += sign * placement.uncached_tokens
         self.tokens_ahead[slot] += sign * placement.uncached_tokens
+        self._line_up(placement, slot, sign, now_s)
+
+    def _line_up(self, placement: Placement, slot: int, sign: int, now_s: float) -> None:
+        line = self._lines.setdefault(slot, {})
+        first = next(iter(line), None)
+        if sign > 0:
+            line[placement] = None
+        else:
+            del line[placement]
+        head = next(iter(line), None)
+        if head is not first:
+            self.head_tokens[slot] = 0 if head is None else head.uncached_tokens
+            self.head_since_s[slot] = now_s
 
     def _set_foreign(self, slot: int, requests: int, tokens: int) -> None:
         self.foreign_requests[slot] = requests

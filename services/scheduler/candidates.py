@@ -13,6 +13,7 @@ from services.scheduler.fleet import Fleet, Ints, Roster
 from services.scheduler.index import PrefixIndex
 from services.scheduler.outcomes import TooLarge
 from services.scheduler.rates import Rates
+from services.scheduler.traffic import Demand, Traffic
 
 Floats = npt.NDArray[np.float64]
 
@@ -28,16 +29,38 @@ class Candidates:
     waiting: Ints
     """Of the requests, those that are not prefilled."""
     queued_tokens: Ints
+    """Prompt tokens to compute before its own."""
+    held_tokens: Ints
+    """Of their caches, what placed requests fill."""
     prefill_s_per_token: Floats
     step_s: Floats
     step_s_per_decode: Floats
     answer_tokens: float
     """Tokens that the request is likely to generate, wherever it runs."""
+    demand: Demand
+    """What comes to each of them, in the mean."""
     load_s: Floats | float = 0.0
     """To load the request's adapter, where it is not loaded."""
 
     def __len__(self) -> int:
         return len(self.roster)
+
+    def wait_s(self, row: int) -> float:
+        """Until the worker's next step is not full without the request; 0 if it is not."""
+        over = self.queued_tokens[row] - self.roster.step_budget_tokens[row]
+        return float(max(0, over + 1) * self.prefill_s_per_token[row] + self.memory_s()[row])
+
+    def memory_s(self) -> Floats:
+        """Until requests have ended whose part of the cache this one needs.
+
+        Each leaves after the steps of its answer, so what is held is given back evenly over
+        that time.
+        """
+        needed = self.uncached_tokens + self.answer_tokens
+        lacking = np.maximum(0, self.held_tokens + needed - self.roster.memory_tokens)
+        step_s = self.step_s + self.step_s_per_decode * self.requests
+        wait_s: Floats = self.answer_tokens * step_s * lacking / np.maximum(1, self.held_tokens)
+        return wait_s
 
 
 @dataclass(slots=True)
@@ -50,6 +73,7 @@ class Filter:
     index: PrefixIndex
     answers: AnswerLengths
     adapters: Adapters
+    traffic: Traffic
 
     def allowed(self, request: Request) -> Roster:
         """Workers of the request's pool that are open and not excluded."""
@@ -74,19 +98,15 @@ class Filter:
             return TooLarge(least, int(np.minimum(most, cache).max()))
         return roster.only(fit)
 
-    def with_room(self, roster: Roster) -> Roster:
-        """Those that can run one more request at once.
+    def below_max_running(self, roster: Roster) -> Roster:
+        """Those that can run one more request at once."""
+        below = self.books.requests[roster.slots] < roster.max_running
+        return roster if below.all() else roster.only(below)
 
-        Late binding: beyond `max_running` a request would wait in the engine, where its place
-        is fixed; here it can still go to whichever worker is free first. A tighter bound, by
-        the tokens of the next steps, was tried: it left one candidate at a time, which was
-        seldom the one with the prefix (docs/benchmarks/routing.md).
-        """
-        room = self.books.requests[roster.slots] < roster.max_running
-        return roster if room.all() else roster.only(room)
-
-    def candidates(self, request: Request, roster: Roster) -> Candidates:
-        """What is known of these workers, for this request."""
+    def candidates(
+        self, request: Request, roster: Roster, now_s: float, promised: Ints
+    ) -> Candidates:
+        """What is known of these workers now, for this request."""
         books, rates, slots = self.books, self.rates, roster.slots
         cached = self._cached_tokens(request, roster)
         return Candidates(
@@ -95,13 +115,32 @@ class Filter:
             uncached_tokens=request.prompt_tokens - cached,
             requests=books.requests[slots],
             waiting=books.waiting[slots],
-            queued_tokens=books.tokens_ahead[slots],
+            queued_tokens=self.tokens_ahead(roster, now_s) + promised[slots],
+            held_tokens=books.held_tokens[slots],
             prefill_s_per_token=rates.prefill_s_per_token[slots],
             step_s=rates.step_s[slots],
             step_s_per_decode=rates.step_s_per_decode[slots],
             answer_tokens=self.answers.expected(request),
+            demand=self.traffic.demand(slots, now_s),
             load_s=self.adapters.load_s(request.pool.adapter, slots),
         )
+
+    def tokens_ahead(self, roster: Roster, now_s: float) -> Ints:
+        """Queued tokens, less what has been computed of them since an engine was last heard of.
+
+        It says when a prompt is computed, not how far it has come: at most the first in its
+        line, or a whole step of several, can be behind it without a word. A worker that has
+        stopped looks no better than that.
+        """
+        books, slots = self.books, roster.slots
+        unheard_s = now_s - books.head_since_s[slots]
+        by_time = unheard_s / self.rates.prefill_s_per_token[slots]
+        most = np.maximum(books.head_tokens[slots], roster.step_budget_tokens)
+        ahead = books.tokens_ahead[slots]
+        # What came from elsewhere has no known beginning.
+        done = np.minimum(np.minimum(by_time, most), books.queued_tokens[slots])
+        left: Ints = ahead - done.astype(np.int64)
+        return left
 
     def _cached_tokens(self, request: Request, roster: Roster) -> Ints:
         size = request.block_size

@@ -7,7 +7,7 @@ import numpy as np
 from services.scheduler.candidates import Candidates, Filter, Floats
 from services.scheduler.decisions import Considered
 from services.scheduler.facts import Pool, Request
-from services.scheduler.fleet import Fleet
+from services.scheduler.fleet import Fleet, Ints
 from services.scheduler.outcomes import (
     DeadlinePassed,
     Decision,
@@ -36,6 +36,15 @@ class Chosen:
     considered: tuple[Considered, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Waiting for the worker in this slot, for so long, costs less than another worker does."""
+
+    slot: int
+    uncached_tokens: int
+    wait_s: float
+
+
 class Deciding:
     """The policy, with what it may know."""
 
@@ -45,8 +54,10 @@ class Deciding:
         self._rates = rates
         self._filter = known
 
-    def decide(self, request: Request, now_s: float) -> Chosen | Waiting | TurnedAway:
-        """Filter, score, pick."""
+    def decide(
+        self, request: Request, now_s: float, promised: Ints
+    ) -> Chosen | Hold | Waiting | TurnedAway:
+        """Filter, score, pick. `promised` are tokens, by slot, of those who wait ahead of it."""
         if request.deadline_s is not None and request.deadline_s <= now_s:
             return DeadlinePassed(now_s - request.arrived_s)
         allowed = self._filter.allowed(request)
@@ -55,25 +66,43 @@ class Deciding:
         fitting = self._filter.fitting(request, allowed)
         if isinstance(fitting, TooLarge):
             return fitting
-        roomy = self._filter.with_room(fitting)
-        if not len(roomy):
+        open_ = self._filter.below_max_running(fitting)
+        if not len(open_):
             return Waiting()
-        candidates = self._filter.candidates(request, roomy)
+        return self._choose(
+            request, self._filter.candidates(request, open_, now_s, promised), now_s
+        )
+
+    def has_room(self, pool: Pool, now_s: float) -> bool:
+        """Whether who waits for the pool may get an answer now."""
+        everybody = self._fleet.open_pool(pool).roster
+        roster = self._filter.below_max_running(everybody)
+        if not self._policy.prices_waiting or not len(roster):
+            # Who waits for a pool that is empty now is turned away.
+            return len(roster) > 0 or not len(everybody)
+        ahead = self._filter.tokens_ahead(roster, now_s)
+        return bool((ahead < roster.step_budget_tokens).any())
+
+    def _choose(
+        self, request: Request, candidates: Candidates, now_s: float
+    ) -> Chosen | Hold | DeadlinePassed:
         ttft_s = predicted_ttft_s(candidates)
         row = self._policy.choose(request, candidates, ttft_s)
-        slot = int(roomy.slots[row])
+        slot = int(candidates.roster.slots[row])
+        wait_s = candidates.wait_s(row) if self._policy.prices_waiting else 0.0
+        if wait_s > 0.0:
+            if request.deadline_s is not None and request.deadline_s < now_s + wait_s:
+                return DeadlinePassed(now_s - request.arrived_s)
+            return Hold(slot, int(candidates.uncached_tokens[row]), wait_s)
+        waited_s = now_s - request.arrived_s
         decision = Decision(
             self._policy.name,
             len(candidates),
             int(candidates.queued_tokens[row]),
-            float(ttft_s[row]) if self._rates.known[slot] else None,
+            waited_s + float(ttft_s[row]) if self._rates.known[slot] else None,
         )
-        placed = self._placed(request, slot, int(candidates.cached_tokens[row]), decision, now_s)
+        placed = self._placed(slot, int(candidates.cached_tokens[row]), decision, waited_s)
         return Chosen(slot, placed, self._considered(candidates, ttft_s))
-
-    def is_full(self, pool: Pool) -> bool:
-        """Whether no worker of the pool has room for any request."""
-        return not len(self._filter.with_room(self._fleet.open_pool(pool).roster))
 
     def _considered(self, candidates: Candidates, ttft_s: Floats) -> tuple[Considered, ...]:
         """The candidates with the least predicted time, for the record."""
@@ -96,11 +125,8 @@ class Deciding:
             return UnknownModel(pool, names)
         return FleetEmpty(pool, REJOIN_S)
 
-    def _placed(
-        self, request: Request, slot: int, cached_tokens: int, decision: Decision, now_s: float
-    ) -> Placed:
+    def _placed(self, slot: int, cached_tokens: int, decision: Decision, waited_s: float) -> Placed:
         hello = self._fleet.in_slot(slot).hello
-        waited_s = now_s - request.arrived_s
         return Placed(
             hello.worker_id, hello.address, hello.epoch, cached_tokens, waited_s, decision
         )

@@ -5,6 +5,7 @@ All calls run to their end on one event loop, so the core needs no lock.
 
 import asyncio
 import time
+from contextlib import suppress
 from itertools import count
 
 from opentelemetry.trace import SpanKind
@@ -12,12 +13,13 @@ from opentelemetry.trace import SpanKind
 from headway.scheduler.v1 import scheduler_pb2 as pb
 from observability.telemetry import Telemetry, WallClock
 from services.scheduler import wire
+from services.scheduler.accounts import Ended
 from services.scheduler.facts import BY_HAND, Key, Report, Request
 from services.scheduler.fleet import Member
 from services.scheduler.metrics import OUTCOMES, Metrics
 from services.scheduler.outbox import Ending, Outbox
 from services.scheduler.outcomes import Finished, Outcome, Placed, Settled, Waiting
-from services.scheduler.scheduler import Scheduler
+from services.scheduler.scheduler import PASS_APART_S, Scheduler
 from services.scheduler.witness import Witness
 
 Batches = Outbox[pb.PlaceBatchesResponse]
@@ -37,6 +39,7 @@ class Desk:
         self.core = core
         self.changed = asyncio.Event()
         """Set, and replaced, when the fleet changes."""
+        self._waited_for = asyncio.Event()
         self._metrics = metrics
         self._telemetry = telemetry
         self._lease_ms = lease_ms
@@ -121,6 +124,21 @@ class Desk:
         for owner, results in late.items():
             self._outboxes[owner].put(pb.PlaceBatchesResponse(results=results))
         self._tell_watchers()
+        if self.core.queue:
+            self._waited_for.set()
+
+    async def until_waited_for(self, most_s: float) -> None:
+        """Return after a while; soon, if somebody waits, and then who has room is placed."""
+        if not self.core.queue:
+            self._waited_for.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(most_s):
+                    await self._waited_for.wait()
+        if self.core.queue:
+            await asyncio.sleep(PASS_APART_S)
+            now_s = time.monotonic()
+            self.core.dispatch(now_s)
+            self.settle(now_s)
 
     def tick(self) -> None:
         """Show the figures."""
@@ -172,7 +190,7 @@ class Desk:
         whole = report.outcome == pb.FINISH_OUTCOME_COMPLETED
         tokens = report.completion_tokens if whole else None
         key = Key(owner, report.request_id)
-        finished = self.core.finish(key, now_s, actual_s, tokens, report.completion_tokens)
+        finished = self.core.finish(key, now_s, Ended(actual_s, tokens, report.completion_tokens))
         if finished is None:
             return None
         if finished.error_s is not None and actual_s is not None:

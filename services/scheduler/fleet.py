@@ -17,6 +17,8 @@ from services.scheduler.facts import Hello, Pool, Report
 SLOTS = 4096
 """The most workers in a fleet."""
 
+UNBOUNDED = 1 << 60
+
 Ints = npt.NDArray[np.int64]
 
 
@@ -55,6 +57,9 @@ class Roster:
     reported: npt.NDArray[np.bool_]
     block_size: Ints
     cache_tokens: Ints
+    """Tokens of one request that the cache can hold."""
+    memory_tokens: Ints
+    """Tokens of all requests that it can; no bound where the worker does not say."""
     max_model_tokens: Ints
     max_running: Ints
     step_budget_tokens: Ints
@@ -204,6 +209,9 @@ def _roster(members: list[Member]) -> Roster:
         reported=np.array([member.report is not None for member in members], np.bool_),
         block_size=column(hello.block_size for hello in hellos),
         cache_tokens=column(hello.cache_tokens for hello in hellos),
+        memory_tokens=column(
+            hello.capacity_blocks * hello.block_size or UNBOUNDED for hello in hellos
+        ),
         max_model_tokens=column(hello.max_model_tokens for hello in hellos),
         max_running=column(hello.max_running for hello in hellos),
         step_budget_tokens=column(hello.step_budget_tokens for hello in hellos),

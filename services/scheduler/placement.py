@@ -16,6 +16,8 @@ from services.scheduler.fleet import Ints
 
 HASHED_TOKENS = 256
 """`prefix_hash` keeps together the prompts that agree in so many tokens."""
+PAUSE = 0.1
+"""What a second's pause in an answer weighs against a second's wait for one: it is being read."""
 BOUND = 1.25
 """`prefix_hash` passes over a worker with more than so many times the mean load."""
 
@@ -31,6 +33,8 @@ class Policy(Protocol):
     """A way to choose. `name` is the setting's value."""
 
     name: str
+    prices_waiting: bool
+    """Whether it chooses among full workers too, and a request then waits for the one chosen."""
 
     def choose(self, request: Request, candidates: Candidates, ttft_s: Floats) -> int:
         """The row of the chosen worker; there is at least one.
@@ -45,6 +49,7 @@ class Predicted:
     costs the others."""
 
     name: str = "predicted"
+    prices_waiting: bool = True
 
     def choose(self, request: Request, candidates: Candidates, ttft_s: Floats) -> int:
         """The cheapest worker."""
@@ -56,6 +61,7 @@ class LeastLoad:
     """The fewest requests, then the fewest tokens before the first token."""
 
     name: str = "least_load"
+    prices_waiting: bool = False
 
     def choose(self, request: Request, candidates: Candidates, ttft_s: Floats) -> int:
         """The least loaded worker."""
@@ -71,6 +77,7 @@ class PrefixHash:
     """
 
     name: str = "prefix_hash"
+    prices_waiting: bool = False
 
     def choose(self, request: Request, candidates: Candidates, ttft_s: Floats) -> int:
         """The first worker in the prefix's own order that is not overloaded."""
@@ -90,6 +97,7 @@ class RoundRobin:
     """In turn, by id."""
 
     name: str = "round_robin"
+    prices_waiting: bool = False
     _turns: dict[Pool, int] = field(default_factory=dict)
 
     def choose(self, request: Request, candidates: Candidates, ttft_s: Floats) -> int:
@@ -105,6 +113,7 @@ class ByChance:
 
     rng: Chance
     name: str = "random"
+    prices_waiting: bool = False
 
     def choose(self, request: Request, candidates: Candidates, ttft_s: Floats) -> int:
         """Each worker is as likely as the others."""
@@ -126,29 +135,32 @@ def predicted_ttft_s(candidates: Candidates) -> Floats:
     steps = np.ceil(tokens / candidates.roster.step_budget_tokens)
     # Who is ahead of it decodes by the time that it is computed.
     step_s = candidates.step_s + candidates.step_s_per_decode * candidates.requests
-    ttft_s: Floats = tokens * candidates.prefill_s_per_token + steps * step_s + candidates.load_s
+    ttft_s: Floats = tokens * candidates.prefill_s_per_token + steps * step_s
+    ttft_s += candidates.load_s + candidates.memory_s()
     return ttft_s
 
 
 def externality_s(candidates: Candidates) -> Floats:
-    """Seconds that the others wait longer: those behind for its prefill, which is capacity taken
-    from all, and those beside it for each of its decodes."""
-    prefill_s = candidates.uncached_tokens * candidates.prefill_s_per_token
-    decode_s = candidates.answer_tokens * candidates.step_s_per_decode
-    cost_s: Floats = prefill_s * delayed(candidates) + decode_s * candidates.requests
-    return cost_s
+    """Seconds that the others wait longer, for a placement on each worker.
 
+    For their first token: its prefill of x seconds, behind u seconds of work, delays whoever
+    comes before that queue is empty again. They come at a rate λ and bring work themselves
+    (utilisation r), so the sum of their delays is λ / (1 - r) · x · (u + x / 2): one step of
+    policy iteration from random dispatching, an M/G/1 queue at each worker (Hyytiä, Penttinen
+    and Aalto, "Size- and state-aware dispatching problem with queue-specific job sizes",
+    European Journal of Operational Research 217, 2012).
 
-def delayed(candidates: Candidates) -> float:
-    """How many requests a second of prefill delays: as many as wait where the fewest do.
-
-    Work added to a queue delays everybody who comes before it is empty again: for one server
-    with random arrivals at utilisation r, r / (1 - r) requests, which is also the mean number
-    in the system. So it is counted, not computed from an estimated r. While one worker is
-    idle, capacity is not scarce: the mean over all workers would keep a burst of equal prompts
-    together on one of them for ever.
+    For their later tokens: its prefill stops all answers there, and each of its decodes
+    lengthens their steps.
     """
-    return float(candidates.waiting.min())
+    prefill_s = candidates.uncached_tokens * candidates.prefill_s_per_token
+    ahead_s = _queued_tokens(candidates) * candidates.prefill_s_per_token
+    later_s = candidates.demand.delayed_per_s * prefill_s * (ahead_s + prefill_s / 2)
+    decode_s = candidates.answer_tokens * candidates.step_s_per_decode
+    decoding = candidates.requests - candidates.waiting
+    pauses_s = prefill_s * decoding + decode_s * candidates.requests
+    cost_s: Floats = later_s + PAUSE * pauses_s
+    return cost_s
 
 
 def least(first: Ints, second: Ints) -> int:

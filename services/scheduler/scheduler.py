@@ -8,15 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import numpy as np
+
+from services.scheduler.accounts import Accounts, Ended
 from services.scheduler.adapters import Adapters
 from services.scheduler.admission import WaitingRoom
 from services.scheduler.answers import AnswerLengths
-from services.scheduler.books import Books, Placement
+from services.scheduler.books import Books
 from services.scheduler.candidates import Filter
-from services.scheduler.deciding import Chosen, Deciding
-from services.scheduler.decisions import DecisionRecord, Decisions
+from services.scheduler.deciding import Chosen, Deciding, Hold
+from services.scheduler.decisions import Decisions
 from services.scheduler.facts import Hello, Key, KvChange, Pool, Report, Request
-from services.scheduler.fleet import SLOTS, Fleet, Member
+from services.scheduler.fleet import SLOTS, Fleet, Ints, Member
 from services.scheduler.index import PrefixIndex
 from services.scheduler.outcomes import (
     AlreadyWaiting,
@@ -31,8 +34,15 @@ from services.scheduler.outcomes import (
 from services.scheduler.placement import Policy
 from services.scheduler.rates import Rates
 from services.scheduler.shares import Shares
+from services.scheduler.traffic import Traffic
 
 DECISIONS_KEPT = 1024
+LOOKAHEAD = 32
+"""How many in a line may be passed over for one behind them: bounds the time of a pass."""
+PASS_APART_S = 0.005
+"""After a pass that placed nobody. Each call here would make one, thousands a second."""
+NOTHING = np.zeros(SLOTS, np.int64)
+ENDED = Ended()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +74,29 @@ class Scheduler:
         self.decisions = Decisions(DECISIONS_KEPT)
         self.answers = AnswerLengths()
         self.adapters = Adapters(SLOTS)
-        known = Filter(self.fleet, self.books, self.rates, self.index, self.answers, self.adapters)
+        self.traffic = Traffic(SLOTS)
+        known = Filter(
+            self.fleet,
+            self.books,
+            self.rates,
+            self.index,
+            self.answers,
+            self.adapters,
+            self.traffic,
+        )
         self._deciding = Deciding(policy, self.fleet, self.rates, known)
+        self._accounts = Accounts(
+            self.fleet,
+            self.books,
+            self.rates,
+            self.index,
+            self.answers,
+            self.adapters,
+            self.traffic,
+            self.shares,
+            self.decisions,
+        )
+        self._idle_passes: dict[Pool, float] = {}  # when, since the fleet last changed
         self._late: list[Answer] = []
 
     def place(self, request: Request, now_s: float) -> Outcome:
@@ -74,43 +105,26 @@ class Scheduler:
             return AlreadyWaiting(request.key.request_id)
         if request.key in self.books:  # placed again: the older placement is over
             self.finish(request.key, now_s)
-        outcome: Outcome = Waiting()
         # Nobody overtakes: who comes while others wait joins the line.
         if not self.queue.is_waited_for(request.pool):
-            outcome = self._decide(request, now_s)
-        if not isinstance(outcome, Waiting):
-            return outcome
+            outcome = self._decide(request, now_s, NOTHING)
+            if not isinstance(outcome, Hold | Waiting):
+                return outcome
+        elif self._comes_too_late(request, now_s):
+            return DeadlinePassed(now_s - request.arrived_s)
         if self.queue.full:
             return QueueFull(self.queue.limit, self.queue.retry_after_s())
         self.queue.add(request)
-        self._dispatch(now_s)
-        return outcome
+        self.dispatch(now_s)
+        return Waiting()
 
-    def finish(
-        self,
-        key: Key,
-        now_s: float,
-        actual_ttft_s: float | None = None,
-        answer_tokens: int | None = None,
-        generated_tokens: int | None = None,
-    ) -> Finished | None:
-        """A request ended; its room goes to who waits. None when it held no placement.
-
-        `answer_tokens` is the length of an answer that was not cut short, `generated_tokens`
-        what was generated in any case: its tenant pays for that.
-        """
-        placement = self.books.finish(key)
-        if placement is None:
+    def finish(self, key: Key, now_s: float, ended: Ended = ENDED) -> Finished | None:
+        """A request ended; its room goes to who waits. None when it held no placement."""
+        finished = self._accounts.close(key, ended, now_s)
+        if finished is None:
             self.queue.leave(key)
-            return None
-        self._expect_no_more(placement, has_token=actual_ttft_s is not None)
-        if answer_tokens is not None:
-            self.answers.learn(placement.pool, answer_tokens)
-        if generated_tokens is not None:
-            more = generated_tokens - placement.charged_answer_tokens
-            self.shares.settle(placement.tenant, more)
-        finished = self._finished(placement, actual_ttft_s)
-        self._dispatch(now_s)
+        else:
+            self.dispatch(now_s)
         return finished
 
     def withdraw(self, key: Key) -> bool:
@@ -128,28 +142,30 @@ class Scheduler:
         """A worker joins; an older one of the same id leaves."""
         older = self.fleet.member(hello.worker_id)
         if older is not None:
-            self._forget(older)
+            self._forget(older, now_s)
         peers = self._peers(hello)
         member = self.fleet.join(hello, now_s)
         self.rates.join(member.slot, peers)
         self.adapters.join(member.slot)
-        self.books.join(member.slot, member.id, hello.epoch)
-        self._dispatch(now_s)
+        self.books.join(member.slot, member.id, hello.epoch, now_s)
+        self._idle_passes.clear()
+        self.dispatch(now_s)
         return member
 
     def leave(self, member: Member, now_s: float) -> bool:
         """A worker is gone, with all that it cached. False when it was gone already."""
         if not self.fleet.holds(member):
             return False
-        self._forget(member)
-        self._dispatch(now_s)
+        self._forget(member, now_s)
+        self._idle_passes.clear()
+        self.dispatch(now_s)
         return True
 
     def report(self, member: Member, report: Report, now_s: float) -> None:
         """A worker says how it fares."""
         self.fleet.heard(member, now_s)
         for timing in report.prefills:
-            self.books.prefilled(member.id, timing.request_id)
+            self.books.prefilled(member.id, timing.request_id, now_s)
         self.books.correct(member.slot, report)
         self.rates.learn(member.slot, report)
         self.adapters.report(member.slot, report.loaded_adapters, report.adapter_loads)
@@ -157,7 +173,7 @@ class Scheduler:
             for slot in self._unknown_peers(member.hello):
                 self.rates.follow(slot, member.slot)
         self.fleet.report(member, report)
-        self._dispatch(now_s)
+        self.dispatch(now_s)
 
     def change(self, member: Member, change: KvChange, now_s: float) -> bool:
         """A worker's cache changed. False after a gap: what is known of it is wrong."""
@@ -175,7 +191,8 @@ class Scheduler:
         member = self.fleet.member(worker_id)
         if member is not None:
             self.fleet.drain(member)
-            self._dispatch(now_s)
+            self._idle_passes.clear()
+            self.dispatch(now_s)
         return member
 
     def tick(self, now_s: float) -> list[Member]:
@@ -185,10 +202,18 @@ class Scheduler:
             self._answer(request, DeadlinePassed(now_s - request.arrived_s))
         for key in self.books.over_lease(now_s):
             self.finish(key, now_s)
+        self.dispatch(now_s)
         gone = self.fleet.silent(now_s)
         for member in gone:
             self.leave(member, now_s)
         return gone
+
+    def dispatch(self, now_s: float) -> None:
+        """Who waits may have room now: to be called while somebody does, as time passes."""
+        for pool in self.queue.pools():
+            since_s = now_s - self._idle_passes.get(pool, -PASS_APART_S)
+            if since_s >= PASS_APART_S:
+                self._pass(pool, now_s)
 
     def take_answers(self) -> list[Answer]:
         """The answers since the last call, to requests that had to wait."""
@@ -208,71 +233,47 @@ class Scheduler:
             if not pools.isdisjoint(self.fleet.in_slot(slot).hello.pools())
         ]
 
-    def _dispatch(self, now_s: float) -> None:
-        for pool in self.queue.pools():
-            self._dispatch_line(pool, now_s)
+    def _comes_too_late(self, request: Request, now_s: float) -> bool:
+        """Whether those ahead of it in the line will take longer than it can wait."""
+        deadline_s = request.deadline_s
+        return deadline_s is not None and deadline_s <= now_s + self.queue.wait_s(request)
 
-    def _dispatch_line(self, pool: Pool, now_s: float) -> None:
+    def _pass(self, pool: Pool, now_s: float) -> None:
+        """Go along the line, and place who has room where it wants to go.
+
+        Who would rather wait for a worker is passed over, and counts there as work ahead of
+        whoever comes later in the line. So waiting is priced as placing is.
+        """
+        held, placed = 0, False
+        promised = np.zeros(SLOTS, np.int64)
         for request in self.queue.order(pool):
-            outcome = self._decide(request, now_s)
-            if not isinstance(outcome, Waiting):
-                self.queue.depart(request.key, now_s)
-                self._answer(request, outcome)
-            elif self._deciding.is_full(pool):
-                return  # else this request alone is held up, by its size or its exclusions
+            if held == LOOKAHEAD or not self._deciding.has_room(pool, now_s):
+                break
+            outcome = self._decide(request, now_s, promised)
+            match outcome:
+                case Hold():
+                    promised[outcome.slot] += outcome.uncached_tokens
+                    held += 1
+                case Waiting():  # by its size or its exclusions: it alone is held up
+                    held += 1
+                case _:
+                    self.queue.depart(request.key, now_s)
+                    self._answer(request, outcome)
+                    placed = True
+        if held and not placed:
+            self._idle_passes[pool] = now_s
 
-    def _decide(self, request: Request, now_s: float) -> Outcome:
-        outcome = self._deciding.decide(request, now_s)
+    def _decide(self, request: Request, now_s: float, promised: Ints) -> Settled | Hold | Waiting:
+        outcome = self._deciding.decide(request, now_s, promised)
         if not isinstance(outcome, Chosen):
             return outcome
-        record = DecisionRecord(request, outcome.placed, now_s, outcome.considered)
-        self._enter(request, outcome, self.decisions.add(record), now_s)
+        self._accounts.enter(request, outcome, now_s)
         return outcome.placed
 
-    def _enter(self, request: Request, chosen: Chosen, number: int, now_s: float) -> None:
-        slot, placed = chosen.slot, chosen.placed
-        hello = self.fleet.in_slot(slot).hello
-        # Whoever comes next with the same prompt finds it here, though it is not computed yet.
-        caches = hello.capacity_blocks and hello.block_size == request.block_size
-        known_blocks = placed.cached_tokens // request.block_size
-        expected = request.block_hashes[known_blocks:] if caches else ()
-        self.index.expect(slot, expected)
-        self.adapters.use(slot, request.pool.adapter, request.key)
-        uncached_tokens = request.prompt_tokens - placed.cached_tokens
-        answer_tokens = round(self.answers.expected(request))
-        self.shares.charge(request.tenant, uncached_tokens + answer_tokens)
-        placement = Placement(
-            key=request.key,
-            pool=request.pool,
-            worker_id=hello.worker_id,
-            epoch=hello.epoch,
-            uncached_tokens=uncached_tokens,
-            decode_tokens=request.max_tokens,
-            tenant=request.tenant,
-            charged_answer_tokens=answer_tokens,
-            expected_blocks=expected,
-            lease_end_s=None if request.lease_s is None else now_s + request.lease_s,
-            decision_number=number,
-        )
-        self.books.place(placement, slot)
-
-    def _expect_no_more(self, placement: Placement, *, has_token: bool) -> None:
-        member = self.fleet.member(placement.worker_id)
-        if member is not None and member.hello.epoch == placement.epoch:
-            self.index.expect_no_more(member.slot, placement.expected_blocks)
-            self.adapters.end_use(
-                member.slot, placement.pool.adapter, placement.key, was_loaded=has_token
-            )
-
-    def _finished(self, placement: Placement, actual_ttft_s: float | None) -> Finished:
-        if actual_ttft_s is None:
-            return Finished(None)
-        record = self.decisions.came_true(placement.decision_number, actual_ttft_s)
-        return Finished(None if record is None else record.error_s)
-
-    def _forget(self, member: Member) -> None:
+    def _forget(self, member: Member, now_s: float) -> None:
         self.fleet.leave(member)
-        self.books.leave(member.slot, member.id)
+        self.books.leave(member.slot, member.id, now_s)
+        self.traffic.leave(member.slot)
         self.rates.leave(member.slot)
         self.adapters.leave(member.slot)
         self.index.drop(member.slot)

@@ -36,13 +36,16 @@ class SchedulerService(rpc.SchedulerServiceServicer):
 
     async def tick_forever(self) -> NoReturn:
         """Let time pass for the core. The service is not alive without this task."""
-        shown_s = 0.0
+        ticked_s = shown_s = 0.0
         while True:
-            self._joining.tick()
-            if time.monotonic() - shown_s >= FIGURES_S:
-                shown_s = time.monotonic()
+            now_s = time.monotonic()
+            if now_s - ticked_s >= TICK_S:
+                ticked_s = now_s
+                self._joining.tick()
+            if now_s - shown_s >= FIGURES_S:
+                shown_s = now_s
                 self._desk.tick()
-            await asyncio.sleep(TICK_S)
+            await self._desk.until_waited_for(TICK_S)
 
     def close(self) -> None:
         """End all long-lived streams: their peers fall back, or join the next scheduler."""

@@ -21,7 +21,7 @@ def hello(worker_id: str, **said: Any) -> Hello:
         "block_size": 4,
         "capacity_blocks": 100,
         "max_running": 8,
-        "step_budget_tokens": 64,
+        "step_budget_tokens": 2048,
         "max_model_tokens": 200,
     }
     return Hello(worker_id=worker_id, **(usual | said))

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from services.scheduler.accounts import Ended
 from services.scheduler.adapters import KEEP, PRIOR_S, Adapters
 from services.scheduler.facts import AdapterLoad, Key, Report
 from services.scheduler.outcomes import Placed
@@ -124,14 +125,14 @@ def test_requests_for_the_base_model_spread_all_the_same() -> None:
 def test_what_stays_behind_a_request(ttft_s: float | None, cost_s: float) -> None:
     core = poets("a")
     placed(core, "0")
-    core.finish(Key(OWNER, "0"), 0.0, ttft_s)
+    core.finish(Key(OWNER, "0"), 0.0, Ended(ttft_s))
     assert core.adapters.load_s("poet", np.array([0])) == [cost_s]
 
 
 def test_a_report_has_the_last_word_on_what_is_loaded() -> None:
     core = poets("a")
     placed(core, "0")
-    core.finish(Key(OWNER, "0"), 0.0, 1.2)
+    core.finish(Key(OWNER, "0"), 0.0, Ended(1.2))
     said(core, "a")  # it unloaded the adapter for another
     assert core.adapters.load_s("poet", np.array([0])) == [1.0]
 
@@ -141,5 +142,5 @@ def test_the_same_life_of_a_worker_goes_on_after_its_stream_broke() -> None:
     placed(core, "0")
     core.join(hello("a", adapters=POET), 0.0)
     said(core, "a", loaded_adapters=POET)
-    core.finish(Key(OWNER, "0"), 0.0, 1.2)
+    core.finish(Key(OWNER, "0"), 0.0, Ended(1.2))
     assert core.adapters.load_s("poet", np.array([0])) == [0.0]

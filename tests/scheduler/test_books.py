@@ -7,6 +7,7 @@ from services.scheduler.books import Books, Placement
 from services.scheduler.facts import Key, Kind, Pool, Report
 
 SLOTS = 3
+NOW_S = 5.0
 POOL = Pool("m", "", Kind.GENERATE)
 WORKER = st.integers(0, SLOTS - 1)
 KEY = st.builds(Key, st.integers(1, 2), st.sampled_from("rst"))
@@ -32,7 +33,7 @@ def columns(books: Books, slot: int) -> tuple[int, ...]:
 def books_with(*placements: Placement) -> Books:
     books = Books(SLOTS)
     for one in placements:
-        books.place(one, int(one.worker_id[1:]))
+        books.place(one, int(one.worker_id[1:]), NOW_S)
     return books
 
 
@@ -42,33 +43,48 @@ def test_a_placement_counts_at_once() -> None:
 
 def test_a_prefill_takes_the_prompt_off_and_leaves_the_decode() -> None:
     books = books_with(placement(Key(1, "r"), 0))
-    books.prefilled("w0", "r")
-    books.prefilled("w0", "r")
+    books.prefilled("w0", "r", NOW_S)
+    books.prefilled("w0", "r", NOW_S)
     assert columns(books, 0) == (1, 0, 0, 5)
+
+
+def test_the_first_in_line_is_computed_and_since_it_is_the_first() -> None:
+    books = books_with(placement(Key(1, "r"), 0), placement(Key(1, "s"), 0, tokens=20))
+    assert (books.head_tokens[0], books.head_since_s[0]) == (10, NOW_S)
+    books.prefilled("w0", "r", NOW_S + 1)
+    assert (books.head_tokens[0], books.head_since_s[0]) == (20, NOW_S + 1)
+    books.finish(Key(1, "s"), NOW_S + 2)
+    assert books.head_tokens[0] == 0
+
+
+def test_one_that_overtakes_does_not_change_who_is_computed() -> None:
+    books = books_with(placement(Key(1, "r"), 0), placement(Key(1, "s"), 0, tokens=20))
+    books.prefilled("w0", "s", NOW_S + 1)
+    assert (books.head_tokens[0], books.head_since_s[0]) == (10, NOW_S)
 
 
 def test_two_owners_may_use_one_id() -> None:
     books = books_with(placement(Key(1, "r"), 0), placement(Key(2, "r"), 0))
-    books.finish(Key(2, "r"))
-    books.leave(0, "w0")
+    books.finish(Key(2, "r"), NOW_S)
+    books.leave(0, "w0", NOW_S)
     assert columns(books, 0) == (0, 0, 0, 0)
-    books.finish(Key(1, "r"))
+    books.finish(Key(1, "r"), NOW_S)
     assert len(books) == 0
 
 
 def test_a_worker_that_is_back_in_the_same_epoch_has_its_work_again() -> None:
     books = books_with(placement(Key(1, "r"), 0))
-    books.leave(0, "w0")
-    books.join(2, "w0", epoch=1)
+    books.leave(0, "w0", NOW_S)
+    books.join(2, "w0", epoch=1, now_s=NOW_S)
     assert (columns(books, 0), columns(books, 2)) == ((0, 0, 0, 0), (1, 1, 10, 5))
 
 
 def test_a_worker_of_a_new_epoch_starts_empty() -> None:
     books = books_with(placement(Key(1, "r"), 0))
-    books.leave(0, "w0")
-    books.join(0, "w0", epoch=2)
+    books.leave(0, "w0", NOW_S)
+    books.join(0, "w0", epoch=2, now_s=NOW_S)
     assert columns(books, 0) == (0, 0, 0, 0)
-    assert books.finish(Key(1, "r")) is not None
+    assert books.finish(Key(1, "r"), NOW_S) is not None
 
 
 def test_a_report_of_nothing_does_not_empty_the_books() -> None:
@@ -92,7 +108,7 @@ def test_only_leases_that_have_ended_are_over() -> None:
     books = books_with(placement(Key(1, "r"), 0))
     assert books.over_lease(8.9) == []
     assert books.over_lease(9.0) == [Key(1, "r")]
-    books.finish(Key(1, "r"))
+    books.finish(Key(1, "r"), NOW_S)
     assert books.over_lease(9.0) == []
 
 
@@ -111,15 +127,15 @@ class InAnyOrder(RuleBasedStateMachine):
             return
         self.finish(key)
         self.open[key] = placement(key, worker, self.live[worker], tokens)
-        self.books.place(self.open[key], worker)
+        self.books.place(self.open[key], worker, NOW_S)
 
     @rule(key=KEY)
     def finish(self, key: Key) -> None:
-        assert self.books.finish(key) is self.open.pop(key, None)
+        assert self.books.finish(key, NOW_S) is self.open.pop(key, None)
 
     @rule(worker=WORKER, request_id=st.sampled_from("rst"))
     def prefill(self, worker: int, request_id: str) -> None:
-        self.books.prefilled(f"w{worker}", request_id)
+        self.books.prefilled(f"w{worker}", request_id, NOW_S)
 
     @rule(worker=WORKER, running=st.integers(0, 9), tokens=st.integers(0, 99))
     def report(self, worker: int, running: int, tokens: int) -> None:
@@ -130,13 +146,13 @@ class InAnyOrder(RuleBasedStateMachine):
     @rule(worker=WORKER)
     def die(self, worker: int) -> None:
         if self.live.pop(worker, None):
-            self.books.leave(worker, f"w{worker}")
+            self.books.leave(worker, f"w{worker}", NOW_S)
 
     @rule(worker=WORKER, epoch=st.integers(1, 2))
     def join(self, worker: int, epoch: int) -> None:
         if worker not in self.live:
             self.live[worker] = epoch
-            self.books.join(worker, f"w{worker}", epoch)
+            self.books.join(worker, f"w{worker}", epoch, NOW_S)
 
     @rule(owner=st.integers(1, 2))
     def release(self, owner: int) -> None:

@@ -1,5 +1,6 @@
 """The policies, each by its rules."""
 
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -8,7 +9,14 @@ import pytest
 
 from services.scheduler.candidates import Candidates
 from services.scheduler.fleet import Roster
-from services.scheduler.placement import POLICIES, Policy, delayed, predicted_ttft_s
+from services.scheduler.placement import (
+    PAUSE,
+    POLICIES,
+    Policy,
+    externality_s,
+    predicted_ttft_s,
+)
+from services.scheduler.traffic import Demand
 from tests.scheduler.makers import request
 
 PROMPT = 1000
@@ -22,6 +30,7 @@ def worker(**known: Any) -> dict[str, Any]:
         "requests": 0,
         "waiting": 0,
         "queued": 0,
+        "held": 0,
         "reported": True,
         "s_per_token": 0.001,
         "step_s": 0.0,
@@ -41,6 +50,7 @@ def candidates(*workers: dict[str, Any]) -> Candidates:
         reported=column("reported"),
         block_size=np.full(count, 4),
         cache_tokens=np.full(count, 10**6),
+        memory_tokens=np.full(count, 10**6),
         max_model_tokens=np.full(count, 10**6),
         max_running=np.full(count, 10**6),
         step_budget_tokens=np.full(count, 500),
@@ -52,10 +62,12 @@ def candidates(*workers: dict[str, Any]) -> Candidates:
         requests=np.maximum(column("requests"), column("waiting")),
         waiting=column("waiting"),
         queued_tokens=column("queued"),
+        held_tokens=column("held"),
         prefill_s_per_token=column("s_per_token"),
         step_s=column("step_s"),
         step_s_per_decode=column("step_s_per_decode"),
         answer_tokens=ANSWER,
+        demand=Demand(requests_per_s=0.0, utilisation=0.0),
     )
 
 
@@ -77,9 +89,9 @@ def choose(policy: str | Policy, *workers: dict[str, Any], **said: Any) -> int:
             [worker(), worker(cached=500, queued=501)], 0, id="a-longer-queue-beats-the-prefix"
         ),
         pytest.param(
-            [worker(waiting=1), worker(cached=500, queued=900, waiting=4)],
+            [worker(requests=9), worker(cached=500, queued=600, requests=9)],
             1,
-            id="under-load-computing-twice-costs-those-behind",
+            id="computing-twice-pauses-the-answers-there",
         ),
         pytest.param(
             [worker(), worker(s_per_token=0.0005, queued=900)], 1, id="a-faster-worker-wins"
@@ -90,7 +102,7 @@ def choose(policy: str | Policy, *workers: dict[str, Any], **said: Any) -> int:
             id="running-decodes-cost-time",
         ),
         pytest.param(
-            [worker(requests=9, cached=999, step_s_per_decode=0.01), worker()],
+            [worker(requests=30, cached=999, step_s_per_decode=0.01), worker()],
             1,
             id="a-crowd-costs-more-than-the-prefix-saves",
         ),
@@ -168,5 +180,24 @@ def test_predicted_ttft_is_work_ahead_and_own_and_steps() -> None:
     assert predicted_ttft_s(known).tolist() == pytest.approx([1.5 + 0.03])
 
 
-def test_delayed_is_the_least_number_that_waits() -> None:
-    assert delayed(candidates(worker(waiting=1), worker(waiting=4))) == 1
+def test_a_prefill_behind_a_queue_delays_who_comes_before_it_is_empty() -> None:
+    known = candidates(worker(queued=2000), worker())
+    demand = Demand(requests_per_s=0.5, utilisation=0.75)
+    # 0.5 / (1 - 0.75) come in each second of queue; each waits 1 s for this prefill's length,
+    # but for those that come while it runs, who wait half of it in the mean.
+    expected = pytest.approx([2.0 * 1 * (2 + 0.5), 2.0 * 1 * 0.5])
+    assert externality_s(replace(known, demand=demand)).tolist() == expected
+
+
+def test_a_prefill_pauses_answers_and_its_own_answer_slows_them() -> None:
+    known = candidates(worker(requests=3, waiting=1, cached=500, step_s_per_decode=0.001))
+    assert externality_s(known).tolist() == pytest.approx([PAUSE * (2 * 0.5 + 3 * ANSWER * 0.001)])
+
+
+def test_a_cache_that_is_full_makes_it_wait_until_answers_have_ended() -> None:
+    crowded = worker(held=10**6 - 50, requests=10, step_s=0.01)
+    known = candidates(crowded, worker(step_s=0.01))
+    lacking = PROMPT + ANSWER - 50
+    wait_s = ANSWER * 0.01 * lacking / (10**6 - 50)
+    assert known.memory_s().tolist() == pytest.approx([wait_s, 0.0])
+    assert np.diff(predicted_ttft_s(known)).tolist() == pytest.approx([-wait_s])

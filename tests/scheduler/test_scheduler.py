@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.scheduler.accounts import Ended
 from services.scheduler.facts import BY_HAND, Key, Kind, KvChange, Pool, PrefillTiming, Report
 from services.scheduler.outcomes import (
     AlreadyWaiting,
@@ -18,7 +19,7 @@ from services.scheduler.outcomes import (
     UnknownModel,
     Waiting,
 )
-from services.scheduler.scheduler import Scheduler
+from services.scheduler.scheduler import LOOKAHEAD, PASS_APART_S, Scheduler
 from tests.scheduler.makers import OWNER, TTL_S, fleet_of, hello, request, scheduler
 
 BLOCKS = (11, 12)
@@ -232,7 +233,7 @@ class TestQueue:
         core.finish(Key(OWNER, "first"), 0.0)
         assert late(core) == {}
         # There is room at a, which the picky one will not have: the next may use it.
-        assert core.place(request("next"), 0.0) == Waiting()
+        assert core.place(request("next"), PASS_APART_S) == Waiting()
         assert late(core) == {"next": "a"}
 
     def test_a_full_queue_turns_away_with_a_hint(self) -> None:
@@ -320,6 +321,122 @@ class TestQueue:
         assert late(core) == {"r": "a"}
 
 
+class TestLateBinding:
+    """A worker gets what its next step can take; the rest waits where it can still choose.
+
+    Rates are the prior's: 200 µs a token, so a step of 100 tokens takes 20 ms and its base.
+    """
+
+    def fleet(self, *names: str, **said: Any) -> Scheduler:
+        return fleet_of(*(hello(name, step_budget_tokens=100, **said) for name in names))
+
+    def fill(self, core: Scheduler, worker_id: str, tokens: int = 150) -> None:
+        others = frozenset("abc") - {worker_id}
+        asked = request(f"fill-{worker_id}", prompt_tokens=tokens, excluded_workers=others)
+        assert worker_of(core.place(asked, 0.0)) == worker_id
+
+    def test_a_worker_whose_next_step_is_full_gets_no_more(self) -> None:
+        core = self.fleet("a")
+        self.fill(core, "a")
+        assert core.place(request(), 0.0) == Waiting()
+
+    def test_time_alone_makes_room(self) -> None:
+        core = self.fleet("a")
+        self.fill(core, "a")
+        core.place(request(), 0.0)
+        core.dispatch(0.009)  # 150 tokens less 45
+        assert late(core) == {}
+        core.dispatch(0.011)
+        assert late(core) == {"r": "a"}
+
+    def test_a_worker_that_says_nothing_is_not_taken_to_be_idle(self) -> None:
+        core = self.fleet("a")
+        self.fill(core, "a", tokens=90)
+        self.fill(core, "a", tokens=90)
+        self.fill(core, "a", tokens=90)
+        core.place(request(), 0.0)
+        core.dispatch(60.0)  # at most one step can have gone by without a word
+        assert late(core) == {}
+
+    def test_waiting_for_the_prefix_can_cost_less_than_computing_it_again(self) -> None:
+        core = self.fleet("a", "b")
+        cache(core, "a", *range(40))
+        self.fill(core, "a", tokens=110)
+        asked = request(prompt_tokens=161, block_hashes=tuple(range(40)))
+        assert core.place(asked, 0.0) == Waiting()  # 22 ms of work there, 32 ms of prefill at b
+        core.dispatch(0.006)
+        assert late(core) == {"r": "a"}
+
+    def test_computing_it_again_can_cost_less_than_waiting(self) -> None:
+        core = self.fleet("a", "b")
+        cache(core, "a", *range(40))
+        self.fill(core, "a", tokens=199)
+        asked = request(prompt_tokens=161, block_hashes=tuple(range(40)))
+        assert worker_of(core.place(asked, 0.0)) == "b"
+
+    def test_who_waits_ahead_counts_as_work_ahead(self) -> None:
+        core = self.fleet("a", "b", max_running=100)
+        cache(core, "a", *range(40))
+        self.fill(core, "a", tokens=110)
+        for number in range(9):
+            asked = request(f"r{number}", prompt_tokens=181, block_hashes=tuple(range(40)))
+            core.place(asked, 0.0)
+        core.dispatch(PASS_APART_S)
+        # 21 tokens each to compute at a, 181 at b: the line for a is soon too long for some.
+        assert set(late(core).values()) == {"a", "b"}
+
+    def test_under_load_what_shares_an_uncached_prefix_waits_for_whoever_computes_it(self) -> None:
+        core = self.fleet("a", "b", max_running=100)
+        for name in "ab":
+            self.fill(core, name, tokens=180)
+            for _ in range(100):
+                core.traffic.placed(core.fleet.members()["ab".index(name)].slot, 0.03, 0.0)
+        for number in range(4):
+            asked = request(f"r{number}", prompt_tokens=81, block_hashes=tuple(range(20)))
+            assert core.place(asked, 0.0) == Waiting()
+        core.dispatch(0.017)
+        core.dispatch(0.023)
+        assert len(set(late(core).values())) == 1
+
+    def test_a_full_cache_is_waited_for(self) -> None:
+        core = self.fleet("a", capacity_blocks=10, max_running=100)
+        assert worker_of(core.place(request("first", prompt_tokens=30), 0.0)) == "a"
+        assert core.place(request("second", prompt_tokens=30), 0.0) == Waiting()
+        core.finish(Key(OWNER, "first"), 0.1)
+        assert late(core) == {"second": "a"}
+
+    def test_a_deadline_that_the_wait_would_pass_is_refused_at_once(self) -> None:
+        core = self.fleet("a")
+        self.fill(core, "a", tokens=190)  # 90 tokens over: 18 ms
+        assert core.place(request("s", deadline_s=0.017), 0.0) == DeadlinePassed(0.0)
+        assert core.place(request("t", deadline_s=0.019), 0.0) == Waiting()
+
+    def test_a_deadline_that_the_line_would_pass_is_refused_at_once(self) -> None:
+        core = full_fleet()
+        for number in range(4):
+            core.place(request(f"r{number}"), 0.0)
+        core.finish(Key(OWNER, "first"), 1.0)
+        core.finish(Key(OWNER, "r0"), 2.0)  # one leaves each second; two are left
+        assert core.place(request("s", deadline_s=2.5), 2.0) == Waiting()  # goes first
+        late_one = request("t", deadline_s=3.5)
+        assert core.place(late_one, 2.0) == Waiting()
+        assert core.place(request("u", deadline_s=3.6), 2.0) == DeadlinePassed(2.0)
+        assert core.place(request("v", deadline_s=2.6, tenant="x"), 2.0) == Waiting()
+
+    def test_a_pass_looks_at_a_bounded_part_of_the_line(self) -> None:
+        core = self.fleet("a", "b")
+        self.fill(core, "a")
+        only_a = frozenset("b")
+        for number in range(LOOKAHEAD):
+            core.place(request(f"r{number}", excluded_workers=only_a), 0.0)
+        core.place(request("anywhere"), PASS_APART_S)
+        assert late(core) == {}
+
+    def test_other_policies_do_not_price_waiting(self) -> None:
+        core = fleet_of(hello("a", step_budget_tokens=10), policy="round_robin")
+        assert {worker_of(core.place(request(f"r{n}"), 0.0)) for n in range(8)} == {"a"}
+
+
 def test_a_draining_worker_gets_nothing_new() -> None:
     core = fleet_of(hello("a"), hello("b"))
     core.drain("a", 0.0)
@@ -335,7 +452,7 @@ def test_a_prediction_is_made_once_rates_are_known_and_compared_with_what_came()
     core.report(core.fleet.members()[0], Report(prefills=(timing,)), 0.0)
     assert isinstance(second := core.place(request("s"), 0.0), Placed)
     assert second.decision.predicted_ttft_s is not None
-    finished = core.finish(Key(OWNER, "s"), 0.0, actual_ttft_s=0.5)
+    finished = core.finish(Key(OWNER, "s"), 0.0, Ended(actual_ttft_s=0.5))
     assert finished is not None
     assert finished.error_s == pytest.approx(second.decision.predicted_ttft_s - 0.5)
     assert core.decisions.last()[0].actual_ttft_s == 0.5
@@ -411,7 +528,8 @@ def _happen_to_worker(core: Scheduler, event: str, which: int, number: int) -> N
 
 @pytest.mark.parametrize("answer", [5, 128])
 def test_a_burst_of_one_prompt_spreads_and_is_computed_once_a_worker(answer: int) -> None:
-    core = fleet_of(*(hello(f"w{n}", max_running=256) for n in range(8)))
+    roomy = {"max_running": 256, "capacity_blocks": 10_000}
+    core = fleet_of(*(hello(f"w{n}", **roomy) for n in range(8)))
     prompt = {"prompt_tokens": 61, "block_hashes": tuple(range(15)), "max_tokens": answer}
     placed = [core.place(request(f"r{n}", **prompt), 0.0) for n in range(256)]
     computed = sum(61 - one.cached_tokens for one in placed if isinstance(one, Placed))
