@@ -198,7 +198,7 @@ class Holders:
         held = int(np.count_nonzero(alive[self.numbers[~spelled]]))
         cells = self.numbers[spelled] - np.uint32(_SPELLED)
         any_alive = np.zeros(len(cells), np.bool_)
-        for _ in range(FEW):
+        while cells.any():
             any_alive |= alive[self._all_members[cells]]
             cells = self._all_nexts[cells]
         return held + int(np.count_nonzero(any_alive))
