@@ -16,7 +16,7 @@ from services.scheduler.rows import column
 EMPTY = 0
 """The number of the set without workers."""
 
-FEW = 8
+FEW = 12
 """The most workers in a set that is spelled out."""
 
 SET_OVERHEAD = 150

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from xxhash import xxh3_64_intdigest
 
+from services.scheduler.holders import FEW
 from services.scheduler.index import BYTES_PER_BLOCK, PrefixIndex
 
 SLOTS = 3
@@ -238,7 +239,7 @@ class AtTheBound(AgainstBruteForce):
     def __init__(self) -> None:
         super().__init__()
         self.index._holders._most_small_sets = 0
-        self.index._holders._cells_left = 10
+        self.index._holders._cells_left = FEW + 2
 
     @rule(prompt=BLOCKS)
     def match(self, prompt: list[int]) -> None:
@@ -309,9 +310,9 @@ def random_pairs(entries: int, rng: Random) -> Pairs:
 
 
 def just_too_many_to_spell_out(entries: int, rng: Random) -> Pairs:
-    for _ in range(entries // 9):
+    for _ in range(entries // 13):
         block = rng.getrandbits(64)
-        yield from ((slot, [block]) for slot in rng.sample(range(WORKERS), 9))
+        yield from ((slot, [block]) for slot in rng.sample(range(WORKERS), 13))
 
 
 def every_block_twice(entries: int, rng: Random) -> Pairs:
@@ -330,7 +331,7 @@ def shared_prefixes(entries: int, rng: Random) -> Pairs:
     [
         pytest.param(one_holder_each, 200_000, 200_000, id="one-holder-each"),
         pytest.param(random_pairs, 200_000, 50_000, id="random-pairs"),
-        pytest.param(just_too_many_to_spell_out, 50_000, 5_556, id="nine-random-holders-each"),
+        pytest.param(just_too_many_to_spell_out, 50_000, 3_846, id="thirteen-random-holders-each"),
         pytest.param(every_block_twice, 50_000, 50_000, id="every-block-stored-twice"),
         pytest.param(shared_prefixes, 160_000, 10_000, id="shared-prefixes"),
         pytest.param(one_holder_each, 100_000, 25_000, id="four-times-the-bound"),
