@@ -7,7 +7,7 @@ hand last passed it. What is forgotten here is only credited too little.
 
 An end whose beginning was evicted is of no use, and beginnings are mostly older. So a match
 spares its prompt's blocks only up to the gap: what follows one goes within a lap. Sparing
-beginnings longer than ends was tried, and found no more (docs/benchmarks/index.md).
+beginnings longer than ends was tried, and changed little (docs/benchmarks/index.md).
 
 One hash may be stored several times on one worker, because engines keep equal blocks that
 were computed at the same time; it is cached until as many were removed.
@@ -33,7 +33,7 @@ from services.scheduler.holders import SET_OVERHEAD, Holders
 from services.scheduler.rows import Column, Rows
 
 BYTES_PER_BLOCK = 100
-"""All that the index takes, for each block of its limit; 10 MB more with 4,096 slots."""
+"""All that the index takes, for each block of its limit; 12 MB more with 4,096 slots."""
 
 AT_ONCE = 1024
 """So many blocks of a prompt are looked up together: most prompts end in blocks nobody has."""
