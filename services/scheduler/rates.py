@@ -1,70 +1,152 @@
 """How fast each worker computes, learned from what it reports. Pure.
 
-Two straight lines a worker, fitted by least squares over points that fade: the time of a
-prefill over the tokens computed, and the time of a step over the requests decoding. Before its
-first report a worker is taken to be like its peers, and the first of all like `PRIOR`.
+One model a worker, of what a second of steps was spent on:
+
+    seconds = steps · base + computed prompt tokens · prefill + generated tokens · decode
+
+fitted by weighted least squares over points that fade. Before its first report a
+worker is taken to be like its peers, and the first of all like `PRIOR`.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from services.scheduler.facts import Report
 
 KEEP = 0.97
 """What a point still weighs when the next one comes: the half-life is 23 points."""
 FLATTEST = 0.05
-"""The least slope, as a part of the mean time per unit: noise must not make work free."""
+"""The least cost of a token, as a part of the mean time for one: noise must not make work free."""
+PREFILLS = 64
+"""A point has so many prefills, if the worker's queue is not empty before."""
+JITTER_S = 0.01
+"""The time of a second of steps is off by a tenth, and that of s seconds by its root."""
+LEAST_TOLD = 0.1
+"""Of what was done less than this often, lately, the costs are the prior's."""
+EAGER, LAZY = 16, 8
+"""The first points change the speed each; after that, every so many do."""
 US = 1e-6
 
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """Seconds = base + slope · x. Neither is negative."""
-
-    base_s: float
-    slope_s: float
-
-    def at(self, x: float) -> float:
-        """The seconds at x."""
-        return self.base_s + self.slope_s * x
+Floats = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """What a worker's steps cost."""
+class Speed(NamedTuple):
+    """What a worker's steps cost, in seconds."""
 
-    prefill: Line  # over the tokens computed
-    step: Line  # over the requests decoding
+    step_s: float
+    prefill_s_per_token: float
+    step_s_per_decode: float
 
 
-PRIOR = Speed(prefill=Line(0.010, 1 / 5000), step=Line(0.010, 0.0001))
+class Work(NamedTuple):
+    """What was done in some seconds."""
+
+    steps: float
+    computed_tokens: float
+    generated_tokens: float
+    seconds: float
+    doubtful_s: float = 0.0
+    """How far off the seconds may be."""
+
+
+PRIOR = Speed(step_s=0.010, prefill_s_per_token=1 / 5000, step_s_per_decode=0.0001)
 """A middling GPU with a model of some billion parameters. Any guess in seconds will do: it
-weighs as much as two prefills."""
+weighs as much as six points."""
+USUAL = ((1, 64, 0), (1, 2048, 0), (1, 0, 1), (1, 0, 16), (1, 512, 4), (4, 4096, 64))
+"""Steps, computed and generated tokens of the points that a speed begins with."""
 
 
 class Fit:
-    """A line through points that fade, starting on a known line."""
+    """A speed through points that fade, starting on a known one."""
 
-    def __init__(self, prior: Line, xs: tuple[float, float]) -> None:
-        self._sums = np.zeros(5)  # of 1, x, y, x², xy
-        for x in xs:
-            self.add(x, prior.at(x))
+    def __init__(self, prior: Speed) -> None:
+        self._prior = np.array(prior)
+        self._sums = np.zeros((3, 4))  # of the normal equations
+        self._totals = np.zeros(4)
+        self.points = 0
+        for usual in USUAL:
+            seconds = float(self._prior @ usual)
+            self._add(Work(*usual, seconds, doubtful_s=seconds))
 
-    def add(self, x: float, seconds: float) -> None:
+    def add(self, work: Work) -> None:
         """Take a point in."""
-        self._sums *= KEEP
-        self._sums += (1.0, x, seconds, x * x, x * seconds)
+        self.points += 1
+        self._add(work)
 
-    def line(self) -> Line:
-        """The line of least squares, kept from falling and from starting below zero."""
-        weight, x, y, xx, xy = self._sums.tolist()
-        spread = weight * xx - x * x
-        per_unit = y / x if x > 0 else 0.0
-        slope = (weight * xy - x * y) / spread if spread > 1e-9 * xx * weight else per_unit
-        slope = min(per_unit, max(FLATTEST * per_unit, slope))
-        return Line((y - slope * x) / weight, slope)
+    def speed(self) -> Speed:
+        """The best speed that has no negative cost, and no free token."""
+        told = [column for column in range(3) if self._totals[column] >= LEAST_TOLD]
+        costs = self._prior.copy()
+        costs[told] = _nonnegative(self._sums[np.ix_(told, told)], self._sums[told, 3])
+        tokens = [column for column in told if column]
+        least = FLATTEST * self._totals[3] / self._totals[tokens]
+        costs[tokens] = np.maximum(costs[tokens], least)
+        return Speed(*costs.tolist())
+
+    def _add(self, work: Work) -> None:
+        done = np.array(work[:4])
+        weight = 1 / (JITTER_S * work.seconds + work.doubtful_s**2)
+        self._sums = self._sums * KEEP + weight * done[:3, None] * done
+        self._totals = self._totals * KEEP + done
+
+
+def _nonnegative(matrix: Floats, right: Floats) -> Floats:
+    """The solution of the normal equations, without the columns that would be negative."""
+    scale = np.sqrt(matrix.diagonal())
+    solved, free = np.zeros(len(scale)), list(range(len(scale)))
+    while free:
+        part = matrix[np.ix_(free, free)] / scale[free] / scale[free, None]
+        costs = np.linalg.lstsq(part, right[free] / scale[free], rcond=1e-9)[0]
+        if (costs >= 0).all():
+            solved[free] = costs / scale[free]
+            break
+        free.pop(int(np.argmin(costs)))
+    return solved
+
+
+@dataclass(slots=True)
+class Point:
+    """What a worker has reported since its last point."""
+
+    steps: int = 0
+    computed_tokens: int = 0
+    generated_tokens: int = 0
+    step_us: int = 0
+    prefill_us: int = 0
+    prefills: int = 0
+    longest_tokens: int = 0
+
+    def add(self, report: Report) -> None:
+        """Take a report in."""
+        self.steps += report.steps
+        self.step_us += report.step_time_us
+        self.generated_tokens += report.generated_tokens
+        for timing in report.prefills:
+            self.prefills += 1
+            self.computed_tokens += timing.computed_tokens
+            self.prefill_us += timing.prefill_us
+            self.longest_tokens = max(self.longest_tokens, timing.computed_tokens)
+
+    @property
+    def cut_off(self) -> float:
+        """As a part of all, what the longest prefill is: it may lie outside."""
+        return self.longest_tokens / self.computed_tokens if self.computed_tokens else 1.0
+
+    def work(self, doubt: float) -> list[Work]:
+        """What was done; nothing if it took no time."""
+        if self.step_us:
+            seconds = self.step_us * US
+            steps, generated = self.steps, self.generated_tokens
+            return [Work(steps, self.computed_tokens, generated, seconds, doubt * seconds)]
+        # A worker that does not time its steps does time its prefills, one by one.
+        if self.computed_tokens and self.prefill_us:
+            seconds = self.prefill_us * US
+            return [Work(self.prefills, self.computed_tokens, 0, seconds, doubt * seconds)]
+        return []
 
 
 class Rates:
@@ -73,20 +155,23 @@ class Rates:
     def __init__(self, slots: int) -> None:
         self.known = np.zeros(slots, np.bool_)
         self.unknown: set[int] = set()  # of those that joined
-        self._prefilling: set[int] = set()  # at their last report
         self.prefill_s_per_token = np.zeros(slots)
         self.step_s = np.zeros(slots)
         self.step_s_per_decode = np.zeros(slots)
-        self._prefill: dict[int, Fit] = {}
-        self._step: dict[int, Fit] = {}
+        self._fits: dict[int, Fit] = {}
+        self._open: dict[int, Point] = {}
+        self._cut = np.zeros(slots, np.bool_)
+        """Whether a prefill was half done at the last point's end."""
 
     def join(self, slot: int, peers: Sequence[int]) -> None:
         """A worker joins: until it reports, it is like the mean of those peers that did."""
-        known = [peer for peer in peers if self.known[peer]]
-        prior = self._mean(known) if known else PRIOR
+        known = [self.speed(peer) for peer in peers if self.known[peer]]
+        mean = [sum(costs) / len(known) for costs in zip(*known, strict=True)]
         self.known[slot] = False
         self.unknown.add(slot)
-        self._begin(slot, prior)
+        self._open[slot] = Point()
+        self._cut[slot] = False
+        self._begin(slot, Speed(*mean) if known else PRIOR)
 
     def follow(self, slot: int, peer: int) -> None:
         """A peer that has not reported a prefill yet is taken to be like one that has.
@@ -99,67 +184,49 @@ class Rates:
 
     def leave(self, slot: int) -> None:
         """A worker is gone."""
-        del self._prefill[slot], self._step[slot]
+        del self._fits[slot], self._open[slot]
         self.known[slot] = False
         self.unknown.discard(slot)
-        self._prefilling.discard(slot)
 
     def learn(self, slot: int, report: Report) -> None:
-        """Take a report's timings in."""
-        prefill = self._prefill[slot]
-        timed = [timing for timing in report.prefills if timing.computed_tokens]
-        for timing in timed:
-            prefill.add(timing.computed_tokens, timing.prefill_us * US)
-        self._learn_steps(slot, report)
-        if timed or (report.steps and report.step_time_us):
-            self._write(slot)
-        if timed:
-            self.known[slot] = True
-            self.unknown.discard(slot)
+        """Take a report in.
+
+        A prefill's chunks are in no report before it ends. So a point is made where none is
+        half done, or of so many prefills that the two at its ends matter little.
+        """
+        point = self._open[slot]
+        point.add(report)
+        if report.queued_prefill_tokens and point.prefills < PREFILLS:
+            return
+        cut = report.queued_prefill_tokens > 0
+        doubt = point.cut_off if cut or self._cut[slot] else 0.0
+        self._cut[slot] = cut
+        self._open[slot] = Point()
+        for work in point.work(doubt):
+            self._take(slot, work)
 
     def speed(self, slot: int) -> Speed:
         """The worker's speed as it is known now."""
-        return Speed(self._prefill[slot].line(), self._step[slot].line())
-
-    def _learn_steps(self, slot: int, report: Report) -> None:
-        """Learn from steps that only decoded.
-
-        A prefill's chunks are in no timing before it ends, so the decodes' share of a report
-        with a prefill in it, before it or behind it is not known: taking the rest for decoding
-        made steps look ten times as long as they are, and drove every prefix away.
-        """
-        prefilling = slot in self._prefilling
-        self._prefilling.discard(slot)
-        if report.queued_prefill_tokens:
-            self._prefilling.add(slot)
-        if prefilling or report.prefills or report.queued_prefill_tokens:
-            return
-        if report.steps and report.step_time_us:
-            step_s = report.step_time_us * US / report.steps
-            self._step[slot].add(report.generated_tokens / report.steps, step_s)
-
-    def _begin(self, slot: int, prior: Speed) -> None:
-        self._prefill[slot] = Fit(prior.prefill, (64.0, 2048.0))
-        self._step[slot] = Fit(prior.step, (1.0, 16.0))
-        self._write(slot)
-
-    def _mean(self, slots: Sequence[int]) -> Speed:
-        speeds = [self.speed(slot) for slot in slots]
         return Speed(
-            _mean_line([speed.prefill for speed in speeds]),
-            _mean_line([speed.step for speed in speeds]),
+            float(self.step_s[slot]),
+            float(self.prefill_s_per_token[slot]),
+            float(self.step_s_per_decode[slot]),
         )
 
-    def _write(self, slot: int) -> None:
-        speed = self.speed(slot)
-        self.prefill_s_per_token[slot] = speed.prefill.slope_s
-        self.step_s[slot] = speed.step.base_s
-        self.step_s_per_decode[slot] = speed.step.slope_s
+    def _take(self, slot: int, work: Work) -> None:
+        fit = self._fits[slot]
+        fit.add(work)
+        if fit.points <= EAGER or fit.points % LAZY == 0:
+            self._write(slot, fit.speed())
+        if work.computed_tokens:
+            self.known[slot] = True
+            self.unknown.discard(slot)
 
+    def _begin(self, slot: int, prior: Speed) -> None:
+        self._fits[slot] = Fit(prior)
+        self._write(slot, prior)
 
-def _mean_line(lines: Sequence[Line]) -> Line:
-    count = len(lines)
-    return Line(
-        sum(line.base_s for line in lines) / count,
-        sum(line.slope_s for line in lines) / count,
-    )
+    def _write(self, slot: int, speed: Speed) -> None:
+        self.step_s[slot] = speed.step_s
+        self.prefill_s_per_token[slot] = speed.prefill_s_per_token
+        self.step_s_per_decode[slot] = speed.step_s_per_decode
