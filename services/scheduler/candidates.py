@@ -9,11 +9,15 @@ from services.scheduler.adapters import Adapters
 from services.scheduler.answers import AnswerLengths
 from services.scheduler.books import Books
 from services.scheduler.facts import Request
-from services.scheduler.fleet import Fleet, Ints, Roster
+from services.scheduler.fleet import Bools, Fleet, Ints, Roster
 from services.scheduler.index import PrefixIndex
 from services.scheduler.outcomes import TooLarge
 from services.scheduler.rates import Rates
 from services.scheduler.traffic import Demand, Traffic
+
+REACH_S = 0.02
+"""From a decision to the engine: a pass comes every 5 ms, then two hops and the engine's loop."""
+STEP_ERROR = 0.1
 
 Floats = npt.NDArray[np.float64]
 
@@ -46,9 +50,13 @@ class Candidates:
         return len(self.roster)
 
     def wait_s(self, row: int) -> float:
-        """Until the worker's next step is not full without the request; 0 if it is not."""
-        over = self.queued_tokens[row] - self.roster.step_budget_tokens[row]
-        return float(max(0, over + 1) * self.prefill_s_per_token[row] + self.memory_s()[row])
+        """Until the worker may be given the request, about."""
+        ahead_s = self.queued_tokens[row] * self.prefill_s_per_token[row]
+        return float(max(0.0, ahead_s - self.lead_s()[row]) + self.memory_s()[row])
+
+    def lead_s(self) -> Floats:
+        """How long before its end a worker's work counts as nearly done."""
+        return lead_s(self.roster, self.prefill_s_per_token)
 
     def memory_s(self) -> Floats:
         """Until requests have ended whose part of the cache this one needs.
@@ -125,6 +133,12 @@ class Filter:
             load_s=self.adapters.load_s(request.pool.adapter, slots),
         )
 
+    def is_nearly_done(self, roster: Roster, now_s: float) -> Bools:
+        """Whether each worker will soon have computed all that it was given."""
+        per_token_s = self.rates.prefill_s_per_token[roster.slots]
+        done: Bools = self.tokens_ahead(roster, now_s) * per_token_s <= lead_s(roster, per_token_s)
+        return done
+
     def tokens_ahead(self, roster: Roster, now_s: float) -> Ints:
         """Queued tokens, less what has been computed of them since an engine was last heard of.
 
@@ -150,3 +164,10 @@ class Filter:
         cached: Ints = np.minimum(depths[roster.slots], usable) * size
         cached[roster.block_size != size] = 0
         return cached
+
+
+def lead_s(roster: Roster, prefill_s_per_token: Floats) -> Floats:
+    """What it takes to reach a worker, and what a step's prediction is off by."""
+    step_s: Floats = roster.step_budget_tokens * prefill_s_per_token
+    lead: Floats = REACH_S + STEP_ERROR * step_s
+    return lead

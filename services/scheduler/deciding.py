@@ -1,13 +1,13 @@
 """Filter, score, pick: which worker a request goes to, or why to none. Pure; writes nothing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from services.scheduler.candidates import Candidates, Filter, Floats
 from services.scheduler.decisions import Considered
 from services.scheduler.facts import Pool, Request
-from services.scheduler.fleet import Fleet, Ints
+from services.scheduler.fleet import SLOTS, Bools, Fleet, Ints
 from services.scheduler.outcomes import (
     DeadlinePassed,
     Decision,
@@ -23,6 +23,7 @@ from services.scheduler.rates import Rates
 
 REJOIN_S = 1.0
 """When to come again for a pool without workers: a worker joins again within a second."""
+NOTHING = np.zeros(SLOTS, np.int64)
 CONSIDERED_KEPT = 8
 """Candidates that a decision record keeps."""
 
@@ -38,11 +39,20 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """Waiting for the worker in this slot, for so long, costs less than another worker does."""
+    """Waiting for the worker in this slot costs less than another worker does."""
 
     slot: int
     uncached_tokens: int
-    wait_s: float
+
+
+@dataclass(slots=True)
+class Line:
+    """Workers in one pass along a line, by slot."""
+
+    refilled: Bools = field(default_factory=lambda: np.zeros(SLOTS, np.bool_))
+    """Those that may be given something."""
+    promised: Ints = field(default_factory=NOTHING.copy)
+    """Tokens of those who were passed over because they wait for the worker."""
 
 
 class Deciding:
@@ -55,9 +65,9 @@ class Deciding:
         self._filter = known
 
     def decide(
-        self, request: Request, now_s: float, promised: Ints
+        self, request: Request, now_s: float, line: Line | None = None
     ) -> Chosen | Hold | Waiting | TurnedAway:
-        """Filter, score, pick. `promised` are tokens, by slot, of those who wait ahead of it."""
+        """Filter, score, pick; among who waits, or where nobody does."""
         if request.deadline_s is not None and request.deadline_s <= now_s:
             return DeadlinePassed(now_s - request.arrived_s)
         allowed = self._filter.allowed(request)
@@ -69,31 +79,35 @@ class Deciding:
         open_ = self._filter.below_max_running(fitting)
         if not len(open_):
             return Waiting()
-        return self._choose(
-            request, self._filter.candidates(request, open_, now_s, promised), now_s
-        )
+        promised = NOTHING if line is None else line.promised
+        candidates = self._filter.candidates(request, open_, now_s, promised)
+        return self._choose(request, candidates, now_s, line)
 
-    def has_room(self, pool: Pool, now_s: float) -> bool:
-        """Whether who waits for the pool may get an answer now."""
+    def line(self, pool: Pool, now_s: float) -> Line | None:
+        """What who waits for the pool may hope for now; None when that is nothing."""
         everybody = self._fleet.open_pool(pool).roster
+        if not len(everybody):
+            return Line()  # they are turned away
         roster = self._filter.below_max_running(everybody)
-        if not self._policy.prices_waiting or not len(roster):
-            # Who waits for a pool that is empty now is turned away.
-            return len(roster) > 0 or not len(everybody)
-        ahead = self._filter.tokens_ahead(roster, now_s)
-        return bool((ahead < roster.step_budget_tokens).any())
+        if self._policy.prices_waiting and len(roster):
+            roster = roster.only(self._filter.is_nearly_done(roster, now_s))
+        if not len(roster):
+            return None
+        line = Line()
+        line.refilled[roster.slots] = True
+        return line
 
     def _choose(
-        self, request: Request, candidates: Candidates, now_s: float
+        self, request: Request, candidates: Candidates, now_s: float, line: Line | None
     ) -> Chosen | Hold | DeadlinePassed:
         ttft_s = predicted_ttft_s(candidates)
         row = self._policy.choose(request, candidates, ttft_s)
         slot = int(candidates.roster.slots[row])
-        wait_s = candidates.wait_s(row) if self._policy.prices_waiting else 0.0
-        if wait_s > 0.0:
+        if self._policy.prices_waiting and not self._has_room(candidates, row, line):
+            wait_s = candidates.wait_s(row)
             if request.deadline_s is not None and request.deadline_s < now_s + wait_s:
                 return DeadlinePassed(now_s - request.arrived_s)
-            return Hold(slot, int(candidates.uncached_tokens[row]), wait_s)
+            return Hold(slot, int(candidates.uncached_tokens[row]))
         waited_s = now_s - request.arrived_s
         decision = Decision(
             self._policy.name,
@@ -103,6 +117,23 @@ class Deciding:
         )
         placed = self._placed(slot, int(candidates.cached_tokens[row]), decision, waited_s)
         return Chosen(slot, placed, self._considered(candidates, ttft_s))
+
+    def _has_room(self, candidates: Candidates, row: int, line: Line | None) -> bool:
+        """Whether the worker should be given the request now.
+
+        While nobody waits, until its next step is full. Else when it is nearly done with what
+        it has, and then as much as one step takes: what an engine has, no other can overtake.
+        """
+        if candidates.memory_s()[row] > 0.0:
+            return False
+        ahead = int(candidates.queued_tokens[row])
+        budget = int(candidates.roster.step_budget_tokens[row])
+        if line is None:
+            return ahead < budget
+        if not line.refilled[candidates.roster.slots[row]]:
+            return False
+        nearly_done = ahead * candidates.prefill_s_per_token[row] <= candidates.lead_s()[row]
+        return bool(nearly_done or ahead + candidates.uncached_tokens[row] <= budget)
 
     def _considered(self, candidates: Candidates, ttft_s: Floats) -> tuple[Considered, ...]:
         """The candidates with the least predicted time, for the record."""

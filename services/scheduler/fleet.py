@@ -20,6 +20,7 @@ SLOTS = 4096
 UNBOUNDED = 1 << 60
 
 Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 
 class FleetFull(Exception):
@@ -54,7 +55,7 @@ class Roster:
 
     slots: Ints
     seeds: npt.NDArray[np.uint64]
-    reported: npt.NDArray[np.bool_]
+    reported: Bools
     block_size: Ints
     cache_tokens: Ints
     """Tokens of one request that the cache can hold."""
@@ -67,7 +68,7 @@ class Roster:
     def __len__(self) -> int:
         return len(self.slots)
 
-    def only(self, rows: npt.NDArray[np.bool_]) -> "Roster":
+    def only(self, rows: Bools) -> "Roster":
         """Some of the workers."""
         return Roster(*(getattr(self, column.name)[rows] for column in fields(self)))
 

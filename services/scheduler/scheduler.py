@@ -8,18 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-import numpy as np
-
 from services.scheduler.accounts import Accounts, Ended
 from services.scheduler.adapters import Adapters
 from services.scheduler.admission import WaitingRoom
 from services.scheduler.answers import AnswerLengths
 from services.scheduler.books import Books
 from services.scheduler.candidates import Filter
-from services.scheduler.deciding import Chosen, Deciding, Hold
+from services.scheduler.deciding import Chosen, Deciding, Hold, Line
 from services.scheduler.decisions import Decisions
 from services.scheduler.facts import Hello, Key, KvChange, Pool, Report, Request
-from services.scheduler.fleet import SLOTS, Fleet, Ints, Member
+from services.scheduler.fleet import SLOTS, Fleet, Member
 from services.scheduler.index import PrefixIndex
 from services.scheduler.outcomes import (
     AlreadyWaiting,
@@ -41,7 +39,6 @@ LOOKAHEAD = 32
 """How many in a line may be passed over for one behind them: bounds the time of a pass."""
 PASS_APART_S = 0.005
 """After a pass that placed nobody. Each call here would make one, thousands a second."""
-NOTHING = np.zeros(SLOTS, np.int64)
 ENDED = Ended()
 
 
@@ -107,7 +104,7 @@ class Scheduler:
             self.finish(request.key, now_s)
         # Nobody overtakes: who comes while others wait joins the line.
         if not self.queue.is_waited_for(request.pool):
-            outcome = self._decide(request, now_s, NOTHING)
+            outcome = self._decide(request, now_s)
             if not isinstance(outcome, Hold | Waiting):
                 return outcome
         elif self._comes_too_late(request, now_s):
@@ -244,15 +241,14 @@ class Scheduler:
         Who would rather wait for a worker is passed over, and counts there as work ahead of
         whoever comes later in the line. So waiting is priced as placing is.
         """
-        held, placed = 0, False
-        promised = np.zeros(SLOTS, np.int64)
+        line, held, placed = self._deciding.line(pool, now_s), 0, False
+        if line is None:
+            return
         for request in self.queue.order(pool):
-            if held == LOOKAHEAD or not self._deciding.has_room(pool, now_s):
-                break
-            outcome = self._decide(request, now_s, promised)
+            outcome = self._decide(request, now_s, line)
             match outcome:
                 case Hold():
-                    promised[outcome.slot] += outcome.uncached_tokens
+                    line.promised[outcome.slot] += outcome.uncached_tokens
                     held += 1
                 case Waiting():  # by its size or its exclusions: it alone is held up
                     held += 1
@@ -260,11 +256,15 @@ class Scheduler:
                     self.queue.depart(request.key, now_s)
                     self._answer(request, outcome)
                     placed = True
+            if held == LOOKAHEAD:
+                break
         if held and not placed:
             self._idle_passes[pool] = now_s
 
-    def _decide(self, request: Request, now_s: float, promised: Ints) -> Settled | Hold | Waiting:
-        outcome = self._deciding.decide(request, now_s, promised)
+    def _decide(
+        self, request: Request, now_s: float, line: Line | None = None
+    ) -> Settled | Hold | Waiting:
+        outcome = self._deciding.decide(request, now_s, line)
         if not isinstance(outcome, Chosen):
             return outcome
         self._accounts.enter(request, outcome, now_s)

@@ -322,84 +322,106 @@ class TestQueue:
 
 
 class TestLateBinding:
-    """A worker gets what its next step can take; the rest waits where it can still choose.
+    """While somebody waits, a worker gets a step's work when it is nearly done with the last.
 
-    Rates are the prior's: 200 µs a token, so a step of 100 tokens takes 20 ms and its base.
+    Rates are the prior's: 200 µs a token, so a step of 1,000 tokens takes 200 ms, and is nearly
+    done 40 ms before its end.
     """
 
-    def fleet(self, *names: str, **said: Any) -> Scheduler:
-        return fleet_of(*(hello(name, step_budget_tokens=100, **said) for name in names))
+    BLOCKS = tuple(range(400))
 
-    def fill(self, core: Scheduler, worker_id: str, tokens: int = 150) -> None:
+    def fleet(self, *names: str, **said: Any) -> Scheduler:
+        roomy = {"step_budget_tokens": 1000, "max_running": 100, "max_model_tokens": 9000}
+        return fleet_of(
+            *(hello(name, **(roomy | {"capacity_blocks": 9000} | said)) for name in names)
+        )
+
+    def fill(self, core: Scheduler, worker_id: str, tokens: int = 1500, name: str = "fill") -> None:
         others = frozenset("abc") - {worker_id}
-        asked = request(f"fill-{worker_id}", prompt_tokens=tokens, excluded_workers=others)
+        asked = request(f"{name}-{worker_id}", prompt_tokens=tokens, excluded_workers=others)
         assert worker_of(core.place(asked, 0.0)) == worker_id
 
-    def test_a_worker_whose_next_step_is_full_gets_no_more(self) -> None:
+    def test_while_nobody_waits_a_worker_takes_requests_until_its_next_step_is_full(self) -> None:
         core = self.fleet("a")
-        self.fill(core, "a")
+        self.fill(core, "a", 999, "first")
+        self.fill(core, "a", 999, "second")
         assert core.place(request(), 0.0) == Waiting()
 
     def test_time_alone_makes_room(self) -> None:
         core = self.fleet("a")
         self.fill(core, "a")
         core.place(request(), 0.0)
-        core.dispatch(0.009)  # 150 tokens less 45
+        core.dispatch(0.259)
         assert late(core) == {}
-        core.dispatch(0.011)
+        core.dispatch(0.261)
         assert late(core) == {"r": "a"}
+
+    def test_a_worker_that_is_nearly_done_gets_one_steps_work(self) -> None:
+        core = self.fleet("a")
+        self.fill(core, "a")
+        for number in range(4):
+            core.place(request(f"r{number}", prompt_tokens=400), 0.0)
+        core.dispatch(0.261)
+        assert set(late(core)) == {"r0", "r1"}
+
+    def test_a_long_prompt_is_given_to_a_worker_that_is_nearly_done(self) -> None:
+        core = self.fleet("a")
+        self.fill(core, "a")
+        core.place(request(prompt_tokens=5000), 0.0)
+        core.dispatch(0.261)
+        assert set(late(core)) == {"r"}
 
     def test_a_worker_that_says_nothing_is_not_taken_to_be_idle(self) -> None:
         core = self.fleet("a")
-        self.fill(core, "a", tokens=90)
-        self.fill(core, "a", tokens=90)
-        self.fill(core, "a", tokens=90)
-        core.place(request(), 0.0)
+        self.fill(core, "a", 900, "first")
+        self.fill(core, "a", 900, "second")
+        core.place(request(prompt_tokens=900), 0.0)
         core.dispatch(60.0)  # at most one step can have gone by without a word
         assert late(core) == {}
 
     def test_waiting_for_the_prefix_can_cost_less_than_computing_it_again(self) -> None:
         core = self.fleet("a", "b")
-        cache(core, "a", *range(40))
-        self.fill(core, "a", tokens=110)
-        asked = request(prompt_tokens=161, block_hashes=tuple(range(40)))
-        assert core.place(asked, 0.0) == Waiting()  # 22 ms of work there, 32 ms of prefill at b
-        core.dispatch(0.006)
+        cache(core, "a", *self.BLOCKS)
+        self.fill(core, "a", 1100)
+        asked = request(prompt_tokens=1610, block_hashes=self.BLOCKS)
+        assert core.place(asked, 0.0) == Waiting()  # 220 ms of work there, 320 ms of prefill at b
+        core.dispatch(0.19)
         assert late(core) == {"r": "a"}
 
     def test_computing_it_again_can_cost_less_than_waiting(self) -> None:
         core = self.fleet("a", "b")
-        cache(core, "a", *range(40))
-        self.fill(core, "a", tokens=199)
-        asked = request(prompt_tokens=161, block_hashes=tuple(range(40)))
+        cache(core, "a", *self.BLOCKS)
+        self.fill(core, "a", 1990)
+        asked = request(prompt_tokens=1610, block_hashes=self.BLOCKS)
         assert worker_of(core.place(asked, 0.0)) == "b"
 
     def test_who_waits_ahead_counts_as_work_ahead(self) -> None:
-        core = self.fleet("a", "b", max_running=100)
-        cache(core, "a", *range(40))
-        self.fill(core, "a", tokens=110)
+        core = self.fleet("a", "b")
+        cache(core, "a", *self.BLOCKS)
+        self.fill(core, "a", 1100)
         for number in range(9):
-            asked = request(f"r{number}", prompt_tokens=181, block_hashes=tuple(range(40)))
+            asked = request(f"r{number}", prompt_tokens=1810, block_hashes=self.BLOCKS)
             core.place(asked, 0.0)
         core.dispatch(PASS_APART_S)
-        # 21 tokens each to compute at a, 181 at b: the line for a is soon too long for some.
-        assert set(late(core).values()) == {"a", "b"}
+        # 210 tokens each to compute at a, 1,810 at b: the line for a is soon too long for some.
+        assert set(late(core).values()) == {"b"}
+        assert len(core.queue) > 1
 
     def test_under_load_what_shares_an_uncached_prefix_waits_for_whoever_computes_it(self) -> None:
-        core = self.fleet("a", "b", max_running=100)
+        core = self.fleet("a", "b")
         for name in "ab":
-            self.fill(core, name, tokens=180)
+            self.fill(core, name, 1800)
             for _ in range(100):
                 core.traffic.placed(core.fleet.members()["ab".index(name)].slot, 0.03, 0.0)
         for number in range(4):
-            asked = request(f"r{number}", prompt_tokens=81, block_hashes=tuple(range(20)))
+            asked = request(f"r{number}", prompt_tokens=810, block_hashes=self.BLOCKS[:200])
             assert core.place(asked, 0.0) == Waiting()
-        core.dispatch(0.017)
-        core.dispatch(0.023)
-        assert len(set(late(core).values())) == 1
+        core.dispatch(0.33)
+        assert len(late(core)) == 4
+        assert sorted(core.books.placed[:2]) == [1, 5]
 
     def test_a_full_cache_is_waited_for(self) -> None:
-        core = self.fleet("a", capacity_blocks=10, max_running=100)
+        core = self.fleet("a", capacity_blocks=10)
         assert worker_of(core.place(request("first", prompt_tokens=30), 0.0)) == "a"
         assert core.place(request("second", prompt_tokens=30), 0.0) == Waiting()
         core.finish(Key(OWNER, "first"), 0.1)
@@ -407,9 +429,9 @@ class TestLateBinding:
 
     def test_a_deadline_that_the_wait_would_pass_is_refused_at_once(self) -> None:
         core = self.fleet("a")
-        self.fill(core, "a", tokens=190)  # 90 tokens over: 18 ms
-        assert core.place(request("s", deadline_s=0.017), 0.0) == DeadlinePassed(0.0)
-        assert core.place(request("t", deadline_s=0.019), 0.0) == Waiting()
+        self.fill(core, "a", 1900)  # 380 ms, nearly done after 340
+        assert core.place(request("s", deadline_s=0.33), 0.0) == DeadlinePassed(0.0)
+        assert core.place(request("t", deadline_s=0.35), 0.0) == Waiting()
 
     def test_a_deadline_that_the_line_would_pass_is_refused_at_once(self) -> None:
         core = full_fleet()
@@ -418,17 +440,15 @@ class TestLateBinding:
         core.finish(Key(OWNER, "first"), 1.0)
         core.finish(Key(OWNER, "r0"), 2.0)  # one leaves each second; two are left
         assert core.place(request("s", deadline_s=2.5), 2.0) == Waiting()  # goes first
-        late_one = request("t", deadline_s=3.5)
-        assert core.place(late_one, 2.0) == Waiting()
+        assert core.place(request("t", deadline_s=3.5), 2.0) == Waiting()
         assert core.place(request("u", deadline_s=3.6), 2.0) == DeadlinePassed(2.0)
         assert core.place(request("v", deadline_s=2.6, tenant="x"), 2.0) == Waiting()
 
     def test_a_pass_looks_at_a_bounded_part_of_the_line(self) -> None:
         core = self.fleet("a", "b")
         self.fill(core, "a")
-        only_a = frozenset("b")
         for number in range(LOOKAHEAD):
-            core.place(request(f"r{number}", excluded_workers=only_a), 0.0)
+            core.place(request(f"r{number}", excluded_workers=frozenset("b")), 0.0)
         core.place(request("anywhere"), PASS_APART_S)
         assert late(core) == {}
 
