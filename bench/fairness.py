@@ -13,15 +13,16 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle
 from pathlib import Path
 from random import Random
 
 import httpx
 
 from bench.asking import Answer, chat, client, counted
-from command.simulate import H100
+from command.simulate import H100, load_trace
 from command.simulation.capacity import capacity_per_s
 from command.simulation.results import percentile
 from command.simulation.virtual import Fleet
@@ -30,6 +31,7 @@ from services.scheduler.placement import POLICIES
 from services.worker.sim_core import read_settings
 from tests.system import System, system
 
+Source = Callable[[str, float, float, Random], list[Job]]
 LIGHT, HEAVY = "light", "heavy"
 SHARE = 0.5
 LIGHT_LOAD = 0.2
@@ -112,7 +114,10 @@ def _virtual(arguments: argparse.Namespace) -> list[Row]:
     settings = read_settings(
         f"{H100},block_size={BLOCK_TOKENS},capacity_blocks=1500,{arguments.sim}"
     )
-    sample = _jobs(HEAVY, 10.0, 100.0, Random(arguments.seed))
+    source: Source = _jobs
+    if arguments.trace:
+        source = FromTrace(load_trace(arguments.trace, None))
+    sample = source(HEAVY, 10.0, 100.0, Random(arguments.seed))
     capacity = capacity_per_s(sample, arguments.workers, settings)
     rates = _rates(capacity, arguments.flood)
     print(f"{arguments.workers} workers, capacity {capacity:.1f}/s, {arguments.seconds:g} s\n")
@@ -121,7 +126,7 @@ def _virtual(arguments: argparse.Namespace) -> list[Row]:
         made = [
             job
             for tenant in load.tenants
-            for job in _jobs(tenant, rates[tenant], arguments.seconds, Random(arguments.seed))
+            for job in source(tenant, rates[tenant], arguments.seconds, Random(arguments.seed))
         ]
         jobs = sorted(made, key=lambda job: job.arrival_s)
         whose = {id(job.blocks): job.tenant for job in jobs}
@@ -136,6 +141,23 @@ def _virtual(arguments: argparse.Namespace) -> list[Row]:
         prompts = sum(each.job.prompt_tokens for each in served)
         rows.append(Row(ttfts, {}, sum(each.cached_tokens for each in served) / prompts))
     return rows
+
+
+@dataclass(frozen=True, slots=True)
+class FromTrace:
+    """A tenant's jobs are a trace's in its order, at random times; no two share a block."""
+
+    trace: Sequence[Job]
+
+    def __call__(self, tenant: str, rate_per_s: float, seconds: float, chance: Random) -> list[Job]:
+        """The tenant's jobs. The trace begins again when it is over."""
+        own = Random(f"{tenant} {chance.random()}")
+        salt = own.getrandbits(63)
+        times = _arrivals(rate_per_s, seconds, own)
+        return [
+            replace(job, arrival_s=at_s, blocks=tuple(b ^ salt for b in job.blocks), tenant=tenant)
+            for at_s, job in zip(times, cycle(self.trace), strict=False)
+        ]
 
 
 def _jobs(tenant: str, rate_per_s: float, seconds: float, chance: Random) -> list[Job]:
@@ -230,6 +252,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--flood", type=float, default=10.0, help="times the heavy one's share")
     parser.add_argument("--policy", default="predicted", choices=tuple(POLICIES))
     parser.add_argument("--sim", default="", metavar="KEY=VALUE,…", help="virtual step costs")
+    parser.add_argument(
+        "--trace", metavar="FILE", help="virtual: a Mooncake trace for both tenants"
+    )
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
