@@ -6,6 +6,7 @@ class, then by what their tenants have been served, then by deadline, then by ar
 
 import math
 from bisect import bisect_left, insort
+from collections import Counter
 from collections.abc import Iterator
 from heapq import heapify, heappop, heapreplace
 from typing import NamedTuple
@@ -15,6 +16,8 @@ from services.scheduler.shares import Shares
 
 KEEP = 0.9
 """What the mean time between two departures keeps of its past at each departure."""
+FEW = 0.5
+"""Times the mean line of a tenant."""
 FIRST_RETRY_S = 1.0
 """When to come again, while nobody has left the queue yet."""
 RETRY_S = (0.1, 60.0)
@@ -97,6 +100,15 @@ class WaitingRoom:
     def is_waited_for(self, pool: Pool) -> bool:
         """Whether somebody waits for the pool."""
         return pool in self._classes
+
+    def owed(self, pool: Pool) -> frozenset[str]:
+        """The tenants that have few waiting beside others that have many, and so have asked for
+        less than their share."""
+        lines = Counter[str]()
+        for tenants in self._classes.get(pool, {}).values():
+            lines.update({tenant: len(line) for tenant, line in tenants.items()})
+        few = FEW * lines.total() / max(1, len(lines))
+        return frozenset(tenant for tenant, waiting in lines.items() if waiting < few)
 
     def order(self, pool: Pool) -> Iterator[Request]:
         """Who is next, one after the other.

@@ -43,6 +43,8 @@ class Candidates:
     """Tokens that the request is likely to generate, wherever it runs."""
     demand: Demand
     """What comes to each of them, in the mean."""
+    owed: bool = False
+    """Whether its tenant has asked for less than its share, while others wait."""
     load_s: Floats | float = 0.0
     """To load the request's adapter, where it is not loaded."""
 

@@ -1,6 +1,6 @@
 """Filter, score, pick: which worker a request goes to, or why to none. Pure; writes nothing."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -53,6 +53,8 @@ class Line:
     """Those that may be given something."""
     promised: Ints = field(default_factory=NOTHING.copy)
     """Tokens of those who were passed over because they wait for the worker."""
+    owed: frozenset[str] = frozenset()
+    """Tenants that have asked for less than their share."""
 
 
 class Deciding:
@@ -81,19 +83,21 @@ class Deciding:
             return Waiting()
         promised = NOTHING if line is None else line.promised
         candidates = self._filter.candidates(request, open_, now_s, promised)
+        if line is not None and request.tenant in line.owed:
+            candidates = replace(candidates, owed=True)
         return self._choose(request, candidates, now_s, line)
 
-    def line(self, pool: Pool, now_s: float) -> Line | None:
+    def line(self, pool: Pool, owed: frozenset[str], now_s: float) -> Line | None:
         """What who waits for the pool may hope for now; None when that is nothing."""
         everybody = self._fleet.open_pool(pool).roster
         if not len(everybody):
-            return Line()  # they are turned away
+            return Line(owed=owed)  # they are turned away
         roster = self._filter.below_max_running(everybody)
         if self._policy.prices_waiting and len(roster):
             roster = roster.only(self._filter.is_nearly_done(roster, now_s))
         if not len(roster):
             return None
-        line = Line()
+        line = Line(owed=owed)
         line.refilled[roster.slots] = True
         return line
 

@@ -1,7 +1,7 @@
 """Which worker caches which block. Exact, from what the workers say. Pure.
 
 Bounded by construction: `limit` rows in flat arrays, and with them bounded numbers of cells,
-sets and copies; in all at most `BYTES_PER_BLOCK` times `limit`. What is full makes room by the
+sets, copies and expected blocks; in all at most `BYTES_PER_BLOCK` times `limit`. What is full makes room by the
 clock algorithm (hand.py): the block that came first goes first, unless it was matched since the
 hand last passed it. What is forgotten here is only credited too little.
 
@@ -28,6 +28,8 @@ import numpy as np
 import numpy.typing as npt
 
 from services.scheduler.copies import Copies
+from services.scheduler.expected import BLOCK_BYTES, Expected
+from services.scheduler.expected import SET_OVERHEAD as EXPECTED_SET_OVERHEAD
 from services.scheduler.hand import Hand
 from services.scheduler.holders import SET_OVERHEAD, Holders
 from services.scheduler.rows import Column, Rows
@@ -49,26 +51,27 @@ class PrefixIndex:
 
     def __init__(self, limit: int, slots: int, every: int = 1) -> None:
         self._every = every
-        self._rows = Rows(limit)  # 16 to 20 bytes a block, and 8 for the two columns of sets
-        set_bytes = SET_OVERHEAD + (1 << slots).__sizeof__()
-        self._holders = Holders(limit, slots, 2 * limit, 24 * limit // set_bytes)
-        self._expected = Holders(limit, slots, limit // 4, 8 * limit // set_bytes)
+        self._rows = Rows(limit)  # 16 to 20 bytes a block, and 4 for the column of sets
+        mask_bytes = (1 << slots).__sizeof__()
+        sets = 24 * limit // (SET_OVERHEAD + mask_bytes)
+        self._holders = Holders(limit, slots, 2 * limit, sets)
+        expected_sets = 2 * limit // (EXPECTED_SET_OVERHEAD + mask_bytes)
+        self._expected = Expected(24 * limit // BLOCK_BYTES, slots, expected_sets)
         self._hand = Hand(limit)
         self._blocks = [0] * slots
         self._copies = Copies(limit // 16 + 64, slots)
 
-    def store(self, slot: int, hashes: Iterable[int]) -> None:
+    def store(self, slot: int, hashes: Sequence[int]) -> None:
         """The worker stored a copy of each block."""
-        bit = 1 << slot
-        for block in self._kept(hashes):
-            row = self._row_for(block)
-            if self._holders.add(row, bit):
+        bit, kept = 1 << slot, self._kept(hashes)
+        for block in kept:
+            if self._holders.add(self._row_for(block), bit):
                 self._blocks[slot] += 1
             else:
                 self._copies.add(slot, block)
-            self._expected.discard(row, bit)
+        self._expected.remove(slot, kept)
 
-    def remove(self, slot: int, hashes: Iterable[int]) -> None:
+    def remove(self, slot: int, hashes: Sequence[int]) -> None:
         """The worker removed a copy of each block; blocks not known here are passed over."""
         bit = 1 << slot
         for block in self._kept(hashes):
@@ -79,7 +82,8 @@ class PrefixIndex:
             # It is not there if it was forgotten already, because the index was full.
             if self._holders.discard(row, bit):
                 self._blocks[slot] -= 1
-                self._free_if_unused(row)
+                if not self._holders.of(row):
+                    self._free(row)
 
     def clear(self, slot: int) -> None:
         """Forget all that a worker holds, in one step however much it is."""
@@ -90,21 +94,16 @@ class PrefixIndex:
     def drop(self, slot: int) -> None:
         """Forget all that a worker holds or is expected to: its epoch is over."""
         self.clear(slot)
-        self._expected.forget(1 << slot)
+        self._expected.forget(slot)
 
-    def expect(self, slot: int, hashes: Iterable[int]) -> None:
+    def expect(self, slot: int, hashes: Sequence[int]) -> None:
         """The worker is about to compute these blocks: they count as cached until they are,
         or until they are not expected any more."""
-        for block in self._kept(hashes):
-            self._expected.add(self._row_for(block), 1 << slot)
+        self._expected.add(slot, self._kept(hashes))
 
-    def expect_no_more(self, slot: int, hashes: Iterable[int]) -> None:
+    def expect_no_more(self, slot: int, hashes: Sequence[int]) -> None:
         """The worker will not compute these blocks, or has."""
-        for block in self._kept(hashes):
-            self._make_room()  # a smaller set may be a new one
-            row = self._rows.find(block)
-            if self._expected.discard(row, 1 << slot):
-                self._free_if_unused(row)
+        self._expected.remove(slot, self._kept(hashes))
 
     def match(self, hashes: Sequence[int], slots: int) -> Depths:
         """For each of the first `slots` workers: the leading blocks of a prompt that it caches."""
@@ -131,23 +130,22 @@ class PrefixIndex:
     @property
     def expected_blocks(self) -> int:
         """Distinct blocks that are on their way."""
-        return self._expected.held
+        return len(self._expected)
 
     def _keeps(self, block: int) -> bool:
         # By the hash's upper half, because the lower one chooses the bucket.
         return not (block >> 32) % self._every
 
-    def _kept(self, hashes: Iterable[int]) -> Iterable[int]:
-        return hashes if self._every == 1 else filter(self._keeps, hashes)
+    def _kept(self, hashes: Sequence[int]) -> Sequence[int]:
+        return hashes if self._every == 1 else list(filter(self._keeps, hashes))
 
     def _depths(self, hashes: Sequence[int], slots: int) -> Depths:
         depths = np.zeros(slots, np.int64)
-        if not hashes or not self._rows.find(hashes[0]):
-            return depths
         held = -1
         for first in range(0, len(hashes), AT_ONCE):
-            rows = self._rows.find_all(hashes[first : first + AT_ONCE])
-            for depth, mask in self._stretches(rows):
+            part = hashes[first : first + AT_ONCE]
+            rows = self._rows.find_all(part) if held != -1 or self._rows.find(part[0]) else NO_ROW
+            for depth, mask in self._stretches(part, rows, held):
                 if held & mask == held:
                     continue
                 if first + depth:
@@ -160,14 +158,6 @@ class PrefixIndex:
             self._hand.spare(rows)
         _write(depths, held, len(hashes))
         return depths
-
-    def _stretches(self, rows: Column) -> Iterator[tuple[int, int]]:
-        """Where the holders change along a prompt, and who they are from there on."""
-        holders, expected = self._holders.numbers[rows], self._expected.numbers[rows]
-        changes = (holders[1:] != holders[:-1]) | (expected[1:] != expected[:-1])
-        for at in (0, *(np.flatnonzero(changes) + 1).tolist()):
-            mask = self._holders.named(int(holders[at]))
-            yield at, mask | self._expected.named(int(expected[at]))
 
     def _row_for(self, block: int) -> int:
         if self._holders.full or self._expected.full:

@@ -152,7 +152,11 @@ def externality_s(candidates: Candidates) -> Floats:
 
     For their later tokens: its prefill stops all answers there, and each of its decodes
     lengthens their steps.
+
+    A tenant that is owed pays for none of that: whoever it delays has had more than it.
     """
+    if candidates.owed:
+        return np.zeros(len(candidates))
     prefill_s = candidates.uncached_tokens * candidates.prefill_s_per_token
     ahead_s = _queued_tokens(candidates) * candidates.prefill_s_per_token
     later_s = candidates.demand.delayed_per_s * prefill_s * (ahead_s + prefill_s / 2)

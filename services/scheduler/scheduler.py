@@ -241,7 +241,8 @@ class Scheduler:
         Who would rather wait for a worker is passed over, and counts there as work ahead of
         whoever comes later in the line. So waiting is priced as placing is.
         """
-        line, held, placed = self._deciding.line(pool, now_s), 0, False
+        line = self._deciding.line(pool, self.queue.owed(pool), now_s)
+        held, placed = 0, False
         if line is None:
             return
         for request in self.queue.order(pool):

@@ -118,3 +118,40 @@ def test_a_flood_delays_a_light_tenant_by_what_runs_and_no_more() -> None:
     core.finish(request("flood-0").key, now_s=0.2)
     [answer] = core.take_answers()
     assert answer.request.key.request_id == "light"
+
+
+@pytest.mark.parametrize(
+    ("lines", "owed"),
+    [
+        pytest.param({"a": 9}, set(), id="alone-nobody-is-owed"),
+        pytest.param({"a": 5, "b": 5}, set(), id="equal-lines-are-equal-shares"),
+        pytest.param({"a": 30, "b": 2}, {"b"}, id="few-beside-many"),
+        pytest.param({"a": 30, "b": 20}, set(), id="many-beside-more"),
+        pytest.param({"a": 40, "b": 2, "c": 3}, {"b", "c"}, id="several-may-be-owed"),
+    ],
+)
+def test_who_is_owed(lines: dict[str, int], owed: set[str]) -> None:
+    room = WaitingRoom(100, Shares({}))
+    for tenant, waiting in lines.items():
+        for number in range(waiting):
+            room.add(request(f"{tenant}{number}", tenant=tenant))
+    assert room.owed(request().pool) == owed
+
+
+def test_who_is_owed_need_not_wait_for_the_worker_that_suits_the_others() -> None:
+    roomy = {"step_budget_tokens": 1000, "max_model_tokens": 9000, "capacity_blocks": 9000}
+    core = fleet_of(hello("a", **roomy), hello("b", **roomy))
+    for slot, name, tokens in ((0, "a", 1800), (1, "b", 1300)):
+        others = frozenset("ab") - {name}
+        core.place(request(name, prompt_tokens=tokens, excluded_workers=others), 0.0)
+        for _ in range(100):
+            core.traffic.placed(slot, 1.0, 0.0)
+    blocks = tuple(range(100))
+    core.index.store(0, blocks)
+    asked = {"prompt_tokens": 401, "block_hashes": blocks}
+    for number in range(5):
+        core.place(request(f"flood{number}", tenant="flood", **asked), 0.0)
+    core.place(request("light", tenant="light", **asked), 0.0)
+    core.dispatch(0.23)
+    placed = [answer.request.key.request_id for answer in core.take_answers()]
+    assert placed == ["light"]
