@@ -4,7 +4,7 @@ A placement brings about a hundred, and they go when it ends; mostly they are no
 they are no rows of the index: one dictionary takes them and gives them back many at once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import repeat
 
 BLOCK_BYTES = 120
@@ -32,14 +32,20 @@ class Expected:
     def __len__(self) -> int:
         return len(self._masks)
 
+    def each(self, blocks: Sequence[int]) -> Iterator[int]:
+        """The workers of one block after the other."""
+        return map(self.of, blocks, repeat(0))
+
     def add(self, slot: int, blocks: Sequence[int]) -> None:
         """The worker will have these blocks."""
-        if not self._masks.keys().isdisjoint(blocks):
-            blocks = self._share(slot, blocks)
-        before = len(self._masks)
-        room = self._limit - before
-        self._masks.update(dict.fromkeys(blocks[:room], self._bits[slot]))
+        bit, before = self._bits[slot], len(self._masks)
+        blocks = blocks[: self._limit - before]
+        masks = list(map(self._masks.setdefault, blocks, repeat(bit)))
         self._pairs[slot] += len(self._masks) - before
+        if masks.count(bit) < len(masks):
+            self._share(
+                slot, [block for block, mask in zip(blocks, masks, strict=True) if mask != bit]
+            )
 
     def remove(self, slot: int, blocks: Sequence[int]) -> None:
         """The worker will not have these blocks, or has them; others may be on their way there."""
@@ -63,16 +69,11 @@ class Expected:
             bit = self._bits[slot]
             self.remove(slot, [block for block, mask in self._masks.items() if mask & bit])
 
-    def _share(self, slot: int, blocks: Sequence[int]) -> list[int]:
-        """Add the worker where others are expected to have a block. Returns the other blocks."""
-        bit, fresh = self._bits[slot], []
+    def _share(self, slot: int, blocks: Sequence[int]) -> None:
         for block in blocks:
-            mask = self.of(block)
-            if mask is None:
-                fresh.append(block)
-            elif not mask & bit and len(self._sets) < self._most_sets:
+            has_room = len(self._sets) < self._most_sets
+            if has_room and not self._masks[block] & self._bits[slot]:
                 self._change(block, slot, 1)
-        return fresh
 
     def _change(self, block: int, slot: int, by: int) -> None:
         old = self._masks[block]

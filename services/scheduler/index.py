@@ -1,9 +1,9 @@
 """Which worker caches which block. Exact, from what the workers say. Pure.
 
 Bounded by construction: `limit` rows in flat arrays, and with them bounded numbers of cells,
-sets, copies and expected blocks; in all at most `BYTES_PER_BLOCK` times `limit`. What is full makes room by the
-clock algorithm (hand.py): the block that came first goes first, unless it was matched since the
-hand last passed it. What is forgotten here is only credited too little.
+sets, copies and expected blocks; in all at most `BYTES_PER_BLOCK` times `limit`. What is full
+makes room by the clock algorithm (hand.py): the block that came first goes first, unless it was
+matched since the hand last passed it. What is forgotten here is only credited too little.
 
 An end whose beginning was evicted is of no use, and beginnings are mostly older. So a match
 spares its prompt's blocks only up to the gap: what follows one goes within a lap. Sparing
@@ -22,7 +22,8 @@ be credited what follows it, unless that is a kept one: leave k at 1 for it. The
 engine does so when its cache is smaller than what it runs.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -55,7 +56,7 @@ class PrefixIndex:
         mask_bytes = (1 << slots).__sizeof__()
         sets = 24 * limit // (SET_OVERHEAD + mask_bytes)
         self._holders = Holders(limit, slots, 2 * limit, sets)
-        expected_sets = 2 * limit // (EXPECTED_SET_OVERHEAD + mask_bytes)
+        expected_sets = 64 + 2 * limit // (EXPECTED_SET_OVERHEAD + mask_bytes)
         self._expected = Expected(24 * limit // BLOCK_BYTES, slots, expected_sets)
         self._hand = Hand(limit)
         self._blocks = [0] * slots
@@ -140,27 +141,46 @@ class PrefixIndex:
         return hashes if self._every == 1 else list(filter(self._keeps, hashes))
 
     def _depths(self, hashes: Sequence[int], slots: int) -> Depths:
-        depths = np.zeros(slots, np.int64)
-        held = -1
+        walk = _Walk(np.zeros(slots, np.int64))
+        if not hashes or not (self._rows.find(hashes[0]) or self._expected.of(hashes[0])):
+            return walk.depths
         for first in range(0, len(hashes), AT_ONCE):
             part = hashes[first : first + AT_ONCE]
-            rows = self._rows.find_all(part) if held != -1 or self._rows.find(part[0]) else NO_ROW
-            for depth, mask in self._stretches(part, rows, held):
-                if held & mask == held:
+            rows = self._rows.find_all(part)
+            depth = self._walk(walk, part, rows, first)
+            self._hand.spare(rows[:depth])
+            if not walk.workers:
+                return walk.depths
+        walk.lose(0, len(hashes))
+        return walk.depths
+
+    def _walk(self, walk: "_Walk", part: Sequence[int], rows: Column, first: int) -> int:
+        """Go along a part of a prompt, up to the gap if there is one."""
+        for begin, end, holders in self._stretches(rows):
+            if walk.workers & holders == walk.workers:
+                continue
+            before = -1
+            for depth, expected in enumerate(self._expected.each(part[begin:end]), begin):
+                if expected == before:
                     continue
-                if first + depth:
-                    _write(depths, held & ~mask, first + depth)
-                held &= mask
+                before = expected
+                walk.lose(holders | expected, first + depth)
                 # A gap ends the prefix: attention needs every earlier block.
-                if not held:
-                    self._hand.spare(rows[:depth])
-                    return depths
-            self._hand.spare(rows)
-        _write(depths, held, len(hashes))
-        return depths
+                if not walk.workers:
+                    return depth
+                if not expected:
+                    break  # who is left holds the whole stretch
+        return len(part)
+
+    def _stretches(self, rows: Column) -> Iterator[tuple[int, int, int]]:
+        """Where the holders change along a prompt, and who they are from there on."""
+        numbers = self._holders.numbers[rows]
+        begins = [0, *(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1).tolist()]
+        for begin, end in zip(begins, [*begins[1:], len(rows)], strict=True):
+            yield begin, end, self._holders.named(int(numbers[begin]))
 
     def _row_for(self, block: int) -> int:
-        if self._holders.full or self._expected.full:
+        if self._holders.full:
             self._make_room()
         row = self._rows.find(block)
         if row:
@@ -172,12 +192,12 @@ class PrefixIndex:
         return row
 
     def _make_room(self) -> None:
-        while self._holders.full or self._expected.full:
+        while self._holders.full:
             self._evict()
 
     def _evict(self) -> None:
         row = self._hand.next(self._rows.last)
-        while not self._holders.any(row) and not self._expected.any(row):
+        while not self._holders.any(row):
             row = self._hand.next(self._rows.last)  # that one is free already
         block = self._rows.key(row)
         mask = self._holders.of(row)
@@ -188,17 +208,25 @@ class PrefixIndex:
             self._copies.forget(slot, block)
         self._free(row)
 
-    def _is_of_use(self, row: int) -> bool:
-        return bool(self._holders.of(row) or self._expected.of(row))
-
-    def _free_if_unused(self, row: int) -> None:
-        if not self._is_of_use(row):
-            self._free(row)
-
     def _free(self, row: int) -> None:
         self._holders.empty(row)
-        self._expected.empty(row)
         self._rows.free(row)
+
+
+@dataclass(slots=True)
+class _Walk:
+    """Along a prompt: who has had every block until now, and how far the others came."""
+
+    depths: Depths
+    workers: int = -1
+
+    def lose(self, but: int, depth: int) -> None:
+        """All but these end here."""
+        left = self.workers & but
+        if left != self.workers:
+            if depth:
+                _write(self.depths, self.workers ^ left, depth)
+            self.workers = left
 
 
 def _write(depths: Depths, workers: int, depth: int) -> None:

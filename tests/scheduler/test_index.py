@@ -228,7 +228,6 @@ class SpelledOut(AgainstBruteForce):
     def __init__(self) -> None:
         super().__init__()
         self.index._holders._most_small_sets = 0
-        self.index._expected._most_small_sets = 0
 
 
 class AtTheBound(AgainstBruteForce):
