@@ -67,7 +67,10 @@ class Candidates:
         that time.
         """
         needed = self.uncached_tokens + self.answer_tokens
-        lacking = np.maximum(0, self.held_tokens + needed - self.roster.memory_tokens)
+        lacking = self.held_tokens + needed - self.roster.memory_tokens
+        if lacking.max() <= 0:  # mostly so, and it is asked for each request
+            return np.zeros(len(lacking))
+        lacking = np.maximum(0, lacking)
         step_s = self.step_s + self.step_s_per_decode * self.requests
         wait_s: Floats = self.answer_tokens * step_s * lacking / np.maximum(1, self.held_tokens)
         return wait_s

@@ -3,13 +3,13 @@
 from collections import deque
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import NamedTuple
 
 from services.scheduler.facts import Request
 from services.scheduler.outcomes import Placed
 
 
-@dataclass(frozen=True, slots=True)
-class Considered:
+class Considered(NamedTuple):
     """A candidate as it looked when a request was placed."""
 
     worker_id: str
