@@ -32,6 +32,7 @@ class Member:
     """One life of a worker in the fleet. Only `Fleet` writes here."""
 
     hello: Hello
+    pools: frozenset[Pool]
     slot: int
     heard_s: float
     drained: bool = False
@@ -91,6 +92,7 @@ class Fleet:
         self.slots_in_use = 0
         """All slots of live workers are below this."""
         self._members: dict[str, Member] = {}
+        self._by_slot: dict[int, Member] = {}
         self._seen: set[Pool] = set()
         self._drained: dict[str, int] = {}
         self._open: dict[Pool, OpenPool] = {}
@@ -102,15 +104,18 @@ class Fleet:
             raise FleetFull(f"the fleet has {SLOTS} workers already")
         # The same epoch after a broken stream is the same life: its drain still holds.
         drained = self._drained.get(hello.worker_id) == hello.epoch
-        member = Member(hello, heappop(self._free), now_s, drained)
-        self._members[hello.worker_id] = member
-        self._seen.update(hello.pools())
+        member = Member(hello, frozenset(hello.pools()), heappop(self._free), now_s, drained)
+        self._members[hello.worker_id] = self._by_slot[member.slot] = member
+        self.slots_in_use = max(self.slots_in_use, member.slot + 1)
+        self._seen |= member.pools
         self._changed()
         return member
 
     def leave(self, member: Member) -> None:
         """Forget a worker; its slot goes to the next that joins."""
-        del self._members[member.id]
+        del self._members[member.id], self._by_slot[member.slot]
+        if member.slot + 1 == self.slots_in_use:
+            self.slots_in_use = max(self._by_slot, default=-1) + 1
         heappush(self._free, member.slot)
         self._changed()
 
@@ -162,6 +167,15 @@ class Fleet:
         """The worker that has this slot."""
         return self._by_slot[slot]
 
+    def peers(self, hello: Hello) -> list[int]:
+        """The slots of open workers that serve any of what this worker serves."""
+        pools = frozenset(hello.pools())
+        return [
+            slot
+            for slot, member in self._by_slot.items()
+            if not (member.draining or pools.isdisjoint(member.pools))
+        ]
+
     def open_pool(self, pool: Pool) -> OpenPool:
         """The workers of the pool that take new requests."""
         found = self._open.get(pool)
@@ -182,8 +196,6 @@ class Fleet:
     def _changed(self) -> None:
         self.version += 1
         self._open.clear()
-        self._by_slot = {member.slot: member for member in self._members.values()}
-        self.slots_in_use = max(self._by_slot, default=-1) + 1
 
     def _open_pool(self, pool: Pool) -> OpenPool:
         roster = _roster(

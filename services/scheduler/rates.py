@@ -158,6 +158,7 @@ class Rates:
         self.prefill_s_per_token = np.zeros(slots)
         self.step_s = np.zeros(slots)
         self.step_s_per_decode = np.zeros(slots)
+        self._priors: dict[int, Speed] = {}
         self._fits: dict[int, Fit] = {}
         self._open: dict[int, Point] = {}
         self._cut = np.zeros(slots, np.bool_)
@@ -165,13 +166,15 @@ class Rates:
 
     def join(self, slot: int, peers: Sequence[int]) -> None:
         """A worker joins: until it reports, it is like the mean of those peers that did."""
-        known = [self.speed(peer) for peer in peers if self.known[peer]]
-        mean = [sum(costs) / len(known) for costs in zip(*known, strict=True)]
+        known = np.array(peers, np.int64)
+        known = known[self.known[known]]
+        columns = (self.step_s, self.prefill_s_per_token, self.step_s_per_decode)
+        mean = Speed(*(float(column[known].mean()) for column in columns)) if len(known) else PRIOR
         self.known[slot] = False
         self.unknown.add(slot)
         self._open[slot] = Point()
         self._cut[slot] = False
-        self._begin(slot, Speed(*mean) if known else PRIOR)
+        self._begin(slot, mean)
 
     def follow(self, slot: int, peer: int) -> None:
         """A peer that has not reported a prefill yet is taken to be like one that has.
@@ -184,12 +187,13 @@ class Rates:
 
     def leave(self, slot: int) -> None:
         """A worker is gone."""
-        del self._fits[slot], self._open[slot]
+        del self._priors[slot], self._open[slot]
+        self._fits.pop(slot, None)
         self.known[slot] = False
         self.unknown.discard(slot)
 
-    def learn(self, slot: int, report: Report) -> None:
-        """Take a report in.
+    def learn(self, slot: int, report: Report) -> bool:
+        """Take a report in. True when it changed what is known of the worker's speed.
 
         A prefill's chunks are in no report before it ends. So a point is made where none is
         half done, or of so many prefills that the two at its ends matter little.
@@ -197,13 +201,12 @@ class Rates:
         point = self._open[slot]
         point.add(report)
         if report.queued_prefill_tokens and point.prefills < PREFILLS:
-            return
+            return False
         cut = report.queued_prefill_tokens > 0
         doubt = point.cut_off if cut or self._cut[slot] else 0.0
         self._cut[slot] = cut
         self._open[slot] = Point()
-        for work in point.work(doubt):
-            self._take(slot, work)
+        return any([self._take(slot, work) for work in point.work(doubt)])
 
     def speed(self, slot: int) -> Speed:
         """The worker's speed as it is known now."""
@@ -213,17 +216,23 @@ class Rates:
             float(self.step_s_per_decode[slot]),
         )
 
-    def _take(self, slot: int, work: Work) -> None:
-        fit = self._fits[slot]
+    def _take(self, slot: int, work: Work) -> bool:
+        fit = self._fits.get(slot)
+        if fit is None:
+            fit = self._fits[slot] = Fit(self._priors[slot])
         fit.add(work)
-        if fit.points <= EAGER or fit.points % LAZY == 0:
+        is_due = fit.points <= EAGER or fit.points % LAZY == 0
+        if is_due:
             self._write(slot, fit.speed())
-        if work.computed_tokens:
+        becomes_known = bool(work.computed_tokens) and not self.known[slot]
+        if becomes_known:
             self.known[slot] = True
             self.unknown.discard(slot)
+        return is_due or becomes_known
 
     def _begin(self, slot: int, prior: Speed) -> None:
-        self._fits[slot] = Fit(prior)
+        self._priors[slot] = prior
+        self._fits.pop(slot, None)  # made when there is something to fit
         self._write(slot, prior)
 
     def _write(self, slot: int, speed: Speed) -> None:

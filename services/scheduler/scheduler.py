@@ -140,7 +140,7 @@ class Scheduler:
         older = self.fleet.member(hello.worker_id)
         if older is not None:
             self._forget(older, now_s)
-        peers = self._peers(hello)
+        peers = self.fleet.peers(hello)
         member = self.fleet.join(hello, now_s)
         self.rates.join(member.slot, peers)
         self.adapters.join(member.slot)
@@ -164,10 +164,9 @@ class Scheduler:
         for timing in report.prefills:
             self.books.prefilled(member.id, timing.request_id, now_s)
         self.books.correct(member.slot, report)
-        self.rates.learn(member.slot, report)
         self.adapters.report(member.slot, report.loaded_adapters, report.adapter_loads)
-        if report.prefills or report.steps:
-            for slot in self._unknown_peers(member.hello):
+        if self.rates.learn(member.slot, report):
+            for slot in self._unknown_peers(member):
                 self.rates.follow(slot, member.slot)
         self.fleet.report(member, report)
         self.dispatch(now_s)
@@ -217,18 +216,9 @@ class Scheduler:
         late, self._late = self._late, []
         return late
 
-    def _peers(self, hello: Hello) -> list[int]:
-        """The slots of those that serve what this worker serves."""
-        pools = (self.fleet.open_pool(pool) for pool in hello.pools())
-        return sorted({slot for pool in pools for slot in pool.roster.slots.tolist()})
-
-    def _unknown_peers(self, hello: Hello) -> list[int]:
-        pools = set(hello.pools()) if self.rates.unknown else set()
-        return [
-            slot
-            for slot in self.rates.unknown
-            if not pools.isdisjoint(self.fleet.in_slot(slot).hello.pools())
-        ]
+    def _unknown_peers(self, member: Member) -> list[int]:
+        unknown, pools = self.rates.unknown, member.pools
+        return [slot for slot in unknown if not pools.isdisjoint(self.fleet.in_slot(slot).pools)]
 
     def _comes_too_late(self, request: Request, now_s: float) -> bool:
         """Whether those ahead of it in the line will take longer than it can wait."""
