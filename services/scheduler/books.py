@@ -11,6 +11,8 @@ import numpy as np
 
 from services.scheduler.facts import Key, Pool, Report
 
+NONE = (0, 0)
+
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Placement:
@@ -57,7 +59,7 @@ class Books:
         self.head_since_s = np.zeros(slots)
         """Since when."""
         self._lines: dict[int, dict[Placement, None]] = {}
-        self._excess = np.zeros((slots, 2), np.int64)
+        self._excess: dict[int, tuple[int, int]] = {}  # of requests and tokens, at the last report
         self._by_owner: dict[int, dict[str, Placement]] = {}
         self._by_worker: dict[str, set[Placement]] = {}
         self._by_report: dict[tuple[str, str], Placement] = {}  # what a worker's report names
@@ -81,7 +83,7 @@ class Books:
             if placement.slot == slot:
                 self._discount(placement, now_s)
         self._set_foreign(slot, 0, 0)
-        self._excess[slot] = 0
+        self._excess.pop(slot, None)
 
     def place(self, placement: Placement, slot: int, now_s: float) -> None:
         """Count a placement. The caller has seen that its key holds none."""
@@ -117,11 +119,13 @@ class Books:
         """Count what the worker has beyond the books."""
         requests = report.running_requests + report.waiting_requests - int(self.placed[slot])
         tokens = report.queued_prefill_tokens - int(self.queued_tokens[slot])
-        excess = np.maximum((requests, tokens), 0)
+        excess = max(0, requests), max(0, tokens)
+        before = self._excess.get(slot, NONE)
+        if excess == before == NONE:
+            return  # mostly so: what is foreign is nothing already
         # A request that ended between the report and now looks foreign once. What comes from
         # elsewhere is there in two reports.
-        requests, tokens = np.minimum(excess, self._excess[slot]).tolist()
-        self._set_foreign(slot, requests, tokens)
+        self._set_foreign(slot, min(excess[0], before[0]), min(excess[1], before[1]))
         self._excess[slot] = excess
 
     def held_by(self, owner: int) -> list[Key]:
