@@ -42,7 +42,7 @@ async def main(scheduler: str, workers: int, seed: int) -> None:
 async def _work(
     stub: "SchedulerServiceAsyncStub", number: int, cache: Sequence[int], workers: int
 ) -> None:
-    call = stub.Join()
+    call = stub.Join(wait_for_ready=True)  # the scheduler may be starting yet
     await call.write(pb.JoinRequest(hello=_hello(number)))
     welcome = await call.read()
     assert isinstance(welcome, pb.JoinResponse)
