@@ -85,10 +85,15 @@ class Events:
         # OpenAI: with include_usage every other chunk has a usage of null.
         self._tail = b',"usage":null' if with_usage else b""
         self._close = form.closing + self._tail + b"}\n\n"
-        self._opens: dict[int, bytes] = {}
+        self._openings: dict[int, bytes] = {}
 
-    def role(self, choice: int) -> bytes:
+    def is_open(self, choice: int) -> bool:
+        """Whether the choice was opened."""
+        return choice in self._openings
+
+    def open(self, choice: int) -> bytes:
         """The event that opens a choice; plain completions have none."""
+        self._openings[choice] = self._head + b'{"index":%d,' % choice + self._form.opening
         if self._form is COMPLETION:
             return b""
         delta = b'{"index":%d,"delta":{"role":"assistant","content":""}' % choice
@@ -97,12 +102,8 @@ class Events:
         )
 
     def text(self, choice: int, text: str) -> bytes:
-        """The event of one delta."""
-        opening = self._opens.get(choice)
-        if opening is None:
-            opening = self._head + b'{"index":%d,' % choice + self._form.opening
-            self._opens[choice] = opening
-        return opening + _json(text) + self._close
+        """The event of new text in an open choice."""
+        return self._openings[choice] + _json(text) + self._close
 
     def finish(self, choice: int, reason: str, explain: dict[str, Any] | None) -> bytes:
         """The event that ends a choice; `explain` where it is also the stream's last chunk."""

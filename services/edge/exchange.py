@@ -1,8 +1,7 @@
 """One generating HTTP request: its relays, and the answer that they make together.
 
-The hot path is `advance` and `_render`: they run once for each frame that brings something for
-this request. They may touch the delta, the relay's books and the events' bytes, and nothing
-else: no task, no validation, no log, no metric.
+Once its first content has left, plain deltas go past the exchange's task: relay.py has that hot
+path. The task wakes for what begins or ends a choice, and for whatever could not be sent at once.
 """
 
 import asyncio
@@ -12,8 +11,9 @@ from typing import Any
 from headway.worker.v1 import worker_pb2 as pb
 from services.edge import events
 from services.edge.ask import Ask
+from services.edge.client import Client
 from services.edge.http import Send
-from services.edge.inbox import Inbox
+from services.edge.inbox import Inbox, Lane
 from services.edge.ledger import Ledger
 from services.edge.refusals import Broken, Refusal, answer
 from services.edge.relay import Hops, Order, Relay
@@ -134,15 +134,20 @@ class Exchange:
         count = len(self._relays) * self.ask.choices
         texts: list[list[str]] = [[] for _ in range(count)]
         reasons = [""] * count
+
+        def gather(choice: int, text: str) -> bool:
+            texts[choice].append(text)
+            return True
+
         while self.running:
             deltas, refusal = await self.advance()
             if refusal is not None:
                 return refusal
-            self._account_for_content(deltas)
             for choice, delta in deltas:
                 texts[choice].append(delta.text)
                 if delta.HasField("finish"):
                     reasons[choice] = REASONS[delta.finish.reason]
+            self._sent(deltas, gather)
         return events.body(
             self.ask.form,
             self.request_id,
@@ -157,7 +162,11 @@ class Exchange:
         )
 
     async def stream(
-        self, send: Send, headers: list[tuple[bytes, bytes]], explain_as: str | None
+        self,
+        send: Send,
+        client: Client,
+        headers: list[tuple[bytes, bytes]],
+        explain_as: str | None,
     ) -> Refusal | None:
         """Send the events. A refusal that is returned came before the first byte was sent."""
         deltas, refusal = await self._first_deltas()
@@ -178,12 +187,18 @@ class Exchange:
             self.ask.model,
             with_usage=self.ask.include_usage,
         )
-        opened: set[int] = set()
+
+        def write(choice: int, text: str) -> bool:
+            if not text:
+                return True
+            return writer.is_open(choice) and client.write(writer.text(choice, text))
+
+        lane = write if client.takes_chunks else None
         while True:
-            text, ends = self._render(writer, deltas, opened)
+            text, ends = _render(writer, deltas)
             if text:
                 await send({"type": "http.response.body", "body": text, "more_body": True})
-                self._account_for_content(deltas)
+                self._sent(deltas, lane)
             if refusal is not None or not self.running:
                 break
             if ends:
@@ -204,22 +219,6 @@ class Exchange:
             if deltas or refusal is not None:
                 return deltas, refusal
 
-    def _render(
-        self, writer: events.Events, deltas: Deltas, opened: set[int]
-    ) -> tuple[bytes, list[tuple[int, str]]]:
-        """The text events of these deltas, and the choices that they end."""
-        out = []
-        ends = []
-        for choice, delta in deltas:
-            if choice not in opened:
-                opened.add(choice)
-                out.append(writer.role(choice))
-            if delta.text:
-                out.append(writer.text(choice, delta.text))
-            if delta.HasField("finish"):
-                ends.append((choice, REASONS[delta.finish.reason]))
-        return b"".join(out), ends
-
     def _last(
         self, writer: events.Events, ends: list[tuple[int, str]], explain_as: str | None
     ) -> bytes:
@@ -231,10 +230,15 @@ class Exchange:
         finishes = [writer.finish(*end, None) for end in others]
         return b"".join((*finishes, writer.finish(*last, explain)))
 
+    def _sent(self, deltas: Deltas, lane: Lane | None) -> None:
+        """Close the account with the first content, and open the lane for what follows."""
+        if self.ledger.total_s is None:
+            self._account_for_content(deltas)
+        if self.ledger.total_s is not None:
+            self._inbox.lane = lane
+
     def _account_for_content(self, deltas: Deltas) -> None:
         """Close the account with the first content; for a body, that is its first token."""
-        if self.ledger.total_s is not None:
-            return
         first_s = self._relays[0].first_s
         has_content = any(delta.text or delta.HasField("finish") for _, delta in deltas)
         if first_s is None or not has_content:
@@ -242,3 +246,17 @@ class Exchange:
         now_s = time.monotonic()
         self.ledger.charge("edge_emit", now_s - first_s)
         self.ledger.close(now_s)
+
+
+def _render(writer: events.Events, deltas: Deltas) -> tuple[bytes, list[tuple[int, str]]]:
+    """The text events of these deltas, and the choices that they end."""
+    out = []
+    ends = []
+    for choice, delta in deltas:
+        if not writer.is_open(choice):
+            out.append(writer.open(choice))
+        if delta.text:
+            out.append(writer.text(choice, delta.text))
+        if delta.HasField("finish"):
+            ends.append((choice, REASONS[delta.finish.reason]))
+    return b"".join(out), ends

@@ -30,12 +30,6 @@ async def read_body(receive: Receive, limit_bytes: int) -> bytes | BodyTooLarge 
             return b"".join(chunks)
 
 
-async def gone(receive: Receive) -> None:
-    """Return when the client has left."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
 async def send_body(send: Send, status: int, body: bytes, headers: Headers) -> None:
     """Send a whole answer."""
     length = (b"content-length", b"%d" % len(body))

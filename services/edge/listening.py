@@ -8,6 +8,7 @@ from typing import Any
 
 import uvicorn
 
+from services.edge.client import Protocol
 from services.serving import ListenError
 
 BACKLOG = 4096
@@ -37,7 +38,7 @@ async def serving(
         server = _Server(
             uvicorn.Config(
                 application,
-                http="httptools",
+                http=Protocol,
                 ws="none",  # an upgrade is answered as the plain request that it also is
                 lifespan="off",
                 log_config=None,
@@ -69,6 +70,7 @@ def _bound(listen: str, reuse_port: bool) -> socket.socket:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         bound.bind(address[4])
+        bound.listen(BACKLOG)  # who connects before uvicorn accepts waits, and is not refused
     except OSError as error:
         bound.close()
         raise ListenError(f"cannot listen on {listen}: {error.strerror}") from error

@@ -17,6 +17,9 @@ Item = pb.StartRequest | int  # to start, to abort
 class Sink(Protocol):
     """Where the deltas of one request go."""
 
+    def carry(self, delta: pb.Delta) -> bool:
+        """Hand a delta straight on to the client, if that can be done now; else it is `put`."""
+
     def put(self, delta: pb.Delta | None, received_s: float) -> None:
         """Take a delta of a frame received at monotonic `received_s`; None: the pipe is lost."""
 
@@ -74,12 +77,13 @@ class Pipe:
         return pb.PipeRequest(start=starts, abort=[item for item in items if isinstance(item, int)])
 
     def receive(self, response: pb.PipeResponse) -> bool:
-        """Deliver a frame."""
+        """Deliver a frame. The hot path; relay.py says what it may do."""
         now_s = time.monotonic()
         sinks = self._sinks
         for delta in response.deltas:
             sink = sinks.get(delta.request)
-            if sink is not None:  # an aborted request's last deltas cross the abort
+            # An aborted request's last deltas cross the abort.
+            if sink is not None and not sink.carry(delta):
                 sink.put(delta, now_s)
                 if delta.HasField("failed"):
                     sinks.pop(delta.request, None)  # it is lost once, also if the pipe breaks next

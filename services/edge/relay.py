@@ -1,6 +1,12 @@
 """One prompt's way through the fleet: encoded, placed, piped; placed again when a worker fails.
 
 A Relay is driven by its exchange's task alone. Deltas reach the exchange through an Inbox.
+
+The hot path is `Relay.carry`, with the loop of `Pipe.receive` that calls it, the lane that it
+calls (of `Exchange.stream` or `Exchange.collect`) and `Client.write`: it runs for every token,
+in the task that reads the worker's pipe. It may touch the delta, the ids that were generated,
+the event's bytes and the socket's buffer, and nothing else: no task, no await, no clock, no
+validation, no log, no metric.
 """
 
 import time
@@ -81,6 +87,21 @@ class Relay:
         self.encoded = encoded
         self.open_choices = self.order.sampling.choices
         return self._check_length(encoded.prompt_tokens) or await self._start()
+
+    def carry(self, delta: worker.Delta) -> bool:
+        """Hand on a delta that brings nothing but tokens, past the inbox; false when it must wait.
+
+        What begins an attempt or ends a choice concerns the exchange's task.
+        """
+        lane = self.inbox.open_lane
+        if lane is None or self._ttft_s is None:
+            return False
+        if delta.HasField("finish") or delta.HasField("failed"):
+            return False
+        if not lane(self.first_choice + delta.choice, delta.text):
+            return False
+        self._generated.extend(delta.token_ids)
+        return True
 
     def put(self, delta: worker.Delta | None, received_s: float) -> None:
         """Take a delta from the pipe. One too many frees the worker, however long nobody reads."""

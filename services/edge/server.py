@@ -2,15 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from services.edge import events, metrics
 from services.edge.accounts import Accounts
 from services.edge.ask import Ask, chat_ask, completion_ask
+from services.edge.client import CLIENT
 from services.edge.config import Config
 from services.edge.exchange import Exchange
-from services.edge.http import JSON, Message, Receive, Send, gone, read_body, send_answer, send_body
+from services.edge.http import JSON, Message, Receive, Send, read_body, send_answer, send_body
 from services.edge.refusals import (
     BodyTooLarge,
     Invalid,
@@ -63,7 +64,8 @@ class Edge:
         door = GENERATING.get(path)
         if door is not None and method == "POST":
             endpoint, parse = door
-            await self._generate(Visit(endpoint, dict(scope["headers"])), parse, receive, send)
+            visit = Visit(endpoint, dict(scope["headers"]), scope["extensions"][CLIENT])
+            await self._generate(visit, parse, receive, send)
         elif path in READING and method in ("GET", "HEAD"):
             await self._read(path, send)
         else:
@@ -110,7 +112,7 @@ class Edge:
     async def _serve(
         self, visit: Visit, parse: Parse, receive: Receive, send: Send
     ) -> Refusal | None:
-        key = visit.client.get(b"authorization", b"").decode("latin-1")
+        key = visit.asked.get(b"authorization", b"").decode("latin-1")
         tenant = self._tenants.recognise(key)
         if isinstance(tenant, Unauthorized):
             return tenant
@@ -123,13 +125,11 @@ class Edge:
             return ask
         if self._is_unknown(ask.model):
             return UnknownModel(ask.model, ())
-        async with self._exchange(visit, ask, tenant, receive) as exchange:
+        with self._exchange(visit, ask, tenant) as exchange:
             return await exchange.begin() or await _respond(visit, exchange, send)
 
-    @asynccontextmanager
-    async def _exchange(
-        self, visit: Visit, ask: Ask, tenant: str, receive: Receive
-    ) -> AsyncIterator[Exchange]:
+    @contextmanager
+    def _exchange(self, visit: Visit, ask: Ask, tenant: str) -> Iterator[Exchange]:
         """The exchange, and the watch for a client that leaves: both end with the block."""
         self._visits.trace(visit, ask.model)
         visit.ledger.charge("edge_receive", time.monotonic() - visit.ledger.received_s)
@@ -144,11 +144,11 @@ class Edge:
         )
         serving = asyncio.current_task()
         assert serving is not None, "a coroutine runs in a task"
-        watch = asyncio.create_task(_watch(visit, receive, serving))
+        visit.client.watch(lambda: _leave(visit, serving))
         try:
             yield exchange
         finally:
-            watch.cancel()
+            visit.client.unwatch()
             exchange.close()
 
     def _is_unknown(self, model: str) -> bool:
@@ -167,7 +167,7 @@ class Edge:
 async def _respond(visit: Visit, exchange: Exchange, send: Send) -> Refusal | None:
     if exchange.ask.stream:
         visit.status = 200
-        return await exchange.stream(send, visit.headers(), visit.explain_as)
+        return await exchange.stream(send, visit.client, visit.headers(), visit.explain_as)
     body = await exchange.collect(visit.explain_as)
     if not isinstance(body, bytes):
         return body
@@ -193,9 +193,8 @@ async def _parse(parse: Parse, body: bytes) -> Ask | Invalid:
     return parse(body)
 
 
-async def _watch(visit: Visit, receive: Receive, serving: "asyncio.Task[None]") -> None:
-    """End the serving task when the client leaves."""
-    await gone(receive)
+def _leave(visit: Visit, serving: "asyncio.Task[None]") -> None:
+    """End the serving task: its client left."""
     visit.status = CLIENT_LEFT
     serving.cancel()
 

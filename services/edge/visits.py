@@ -11,6 +11,7 @@ from structlog.stdlib import BoundLogger
 from observability.telemetry import Telemetry, read_trace_id, write_traceparent
 from services.edge import metrics
 from services.edge.accounts import Accounts
+from services.edge.client import Client
 from services.edge.exchange import Exchange
 from services.edge.http import Headers
 from services.edge.ledger import Ledger
@@ -24,7 +25,8 @@ class Visit:
     """One generating request, from its first byte to its account."""
 
     endpoint: str
-    client: dict[bytes, bytes]  # the request's headers
+    asked: dict[bytes, bytes]  # the request's headers
+    client: Client
     ledger: Ledger = field(default_factory=lambda: Ledger(time.monotonic()))
     started_ns: int = field(default_factory=time.time_ns)
     request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -41,11 +43,11 @@ class Visit:
     @property
     def explain_as(self) -> str | None:
         """The trace id to explain the request under, when the client asked for that."""
-        return self.trace_id if self.client.get(b"x-headway-explain") == b"1" else None
+        return self.trace_id if self.asked.get(b"x-headway-explain") == b"1" else None
 
     def headers(self) -> Headers:
         """The headers of every answer: the caller's own request id, or ours."""
-        own = self.client.get(b"x-request-id", b"")
+        own = self.asked.get(b"x-request-id", b"")
         fits = 0 < len(own) <= ECHO_LIMIT and own.isascii()
         return [(b"x-request-id", own if fits else self.request_id.encode())]
 
@@ -60,13 +62,13 @@ class Visits:
 
     def trace(self, visit: Visit, model: str) -> None:
         """Begin the trace, below the client's where it sent one."""
-        asked = visit.client.get(b"traceparent", b"").decode("latin-1")
+        caller = visit.asked.get(b"traceparent", b"").decode("latin-1")
         name = f"{visit.endpoint} {model}"
-        visit.span = self._telemetry.start(name, asked, visit.started_ns)
+        visit.span = self._telemetry.start(name, caller, visit.started_ns)
         if visit.span is not None:
             visit.trace_id = f"{visit.span.get_span_context().trace_id:032x}"
         else:
-            visit.trace_id = read_trace_id(asked) or uuid.uuid4().hex
+            visit.trace_id = read_trace_id(caller) or uuid.uuid4().hex
 
     def account(self, visit: Visit) -> None:
         """Write the visit down, once it is over."""

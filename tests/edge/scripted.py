@@ -135,6 +135,9 @@ class ScriptedWorker(worker_rpc.WorkerServiceServicer):
     failure: worker.Failed | None = None
     hangs_after: int | None = None
     in_one_frame: bool = False
+    width: int = 1  # how often a delta's text repeats its character
+    paced: bool = False  # a frame leaves only after `step` was set
+    step: asyncio.Event = field(default_factory=asyncio.Event)
     asked: list[worker.GenerateRequest] = field(default_factory=list)
     aborted: list[int] = field(default_factory=list)
     heard: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -146,6 +149,9 @@ class ScriptedWorker(worker_rpc.WorkerServiceServicer):
         reader = asyncio.create_task(self._read(requests, frames))
         try:
             while (frame := await frames.get()) is not None:
+                if self.paced:
+                    await self.step.wait()
+                    self.step.clear()
                 yield frame
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the worker died")
         finally:
@@ -198,7 +204,10 @@ class ScriptedWorker(worker_rpc.WorkerServiceServicer):
     ) -> worker.Delta:
         character = self.story[position]
         delta = worker.Delta(
-            request=number, choice=choice, text=character, token_ids=[ord(character)]
+            request=number,
+            choice=choice,
+            text=character * self.width,
+            token_ids=[ord(character)],
         )
         if step == 0 and choice == 0:
             delta.started.timings.prefill_us = 1

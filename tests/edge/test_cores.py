@@ -66,6 +66,7 @@ def test_a_batch_leaves_at_once_and_the_next_gathers_until_it_lands() -> None:
 @given(st.text(), st.integers(0, 127))
 def test_any_text_survives_an_event(text: str, choice: int) -> None:
     writer = events.Events(events.CHAT, "id", 1, 'a "model"', with_usage=True)
+    writer.open(choice)
     event = writer.text(choice, text)
     assert event.startswith(b"data: ")
     assert event.endswith(b"}\n\n")

@@ -25,6 +25,9 @@ class _Sink:
     def __init__(self) -> None:
         self.arrived: asyncio.Queue[worker.Delta | None] = asyncio.Queue()
 
+    def carry(self, delta: worker.Delta) -> bool:
+        return False
+
     def put(self, delta: worker.Delta | None, received_s: float) -> None:
         self.arrived.put_nowait(delta)
 

@@ -1,0 +1,79 @@
+"""The client's side of one request: uvicorn's connection, as the fast lane may use it.
+
+ASGI cannot write a part of a body without a coroutine, nor tell that the client left without a
+task that waits for it. uvicorn takes a protocol of one's own, so this one puts a Client beside
+each request, which does both. It changes none of uvicorn's state: the start and the last part
+of every answer go through ASGI.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+CLIENT = "headway.client"  # the extension's name in an ASGI scope
+
+
+class Client:
+    """Whoever asked, for one request."""
+
+    __slots__ = ("_flow", "_has_left", "_left", "_write", "takes_chunks")
+
+    def __init__(self, flow: FlowControl, transport: asyncio.Transport, http_version: str) -> None:
+        self._flow = flow
+        self._write = transport.write
+        self._has_left = False
+        self._left: Callable[[], None] | None = None
+        self.takes_chunks = http_version == "1.1"
+
+    def write(self, body: bytes) -> bool:
+        """Send a part of a chunked body that has begun; false if it is read too slowly, or left."""
+        if self._flow.write_paused or self._has_left:
+            return False
+        self._write(b"%x\r\n%b\r\n" % (len(body), body))
+        return True
+
+    def watch(self, left: Callable[[], None]) -> None:
+        """Call `left` when the client leaves, at once if it has left already."""
+        self._flow.resume_reading()  # a large body paused it; who does not read sees no end
+        self._left = left
+        if self._has_left:
+            left()
+
+    def unwatch(self) -> None:
+        """Its answer is over: whether it leaves now is nobody's concern."""
+        self._left = None
+
+    def lost(self) -> None:
+        """The connection ended."""
+        self._has_left = True
+        if self._left is not None:
+            self._left()
+
+
+class Protocol(HttpToolsProtocol):
+    """uvicorn's protocol with a Client in the scope of each request, as an extension."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin without a request."""
+        super().connection_made(transport)
+        self._clients: list[Client] = []  # several where requests are pipelined
+
+    def on_headers_complete(self) -> None:
+        """Add the client to the request that uvicorn just made, whose task has not begun."""
+        before = self.cycle
+        super().on_headers_complete()
+        if self.cycle is before:
+            return
+        if before is None or before.response_complete:
+            self._clients.clear()
+        client = Client(self.flow, self.transport, self.scope["http_version"])
+        self._clients.append(client)
+        self.scope["extensions"] = {CLIENT: client}  # type: ignore[dict-item]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell the requests that are not answered yet."""
+        super().connection_lost(exc)
+        for client in self._clients:
+            client.lost()
