@@ -11,7 +11,6 @@ from services.scheduler.facts import Key, Request
 from services.scheduler.fleet import Fleet
 from services.scheduler.index import PrefixIndex
 from services.scheduler.outcomes import Finished
-from services.scheduler.rates import Rates
 from services.scheduler.shares import Shares
 from services.scheduler.traffic import Traffic
 
@@ -33,7 +32,6 @@ class Accounts:
 
     fleet: Fleet
     books: Books
-    rates: Rates
     index: PrefixIndex
     answers: AnswerLengths
     adapters: Adapters
@@ -52,8 +50,7 @@ class Accounts:
         charge = placement.uncached_tokens + placement.answer_tokens
         self.shares.charge(request.tenant, charge)
         self.books.place(placement, slot, now_s)
-        prefill_s = placement.uncached_tokens * float(self.rates.prefill_s_per_token[slot])
-        self.traffic.placed(slot, prefill_s, now_s)
+        self.traffic.placed(slot, placement.uncached_tokens, now_s)
 
     def close(self, key: Key, ended: Ended, now_s: float) -> Finished | None:
         """A request ended. None when it held no placement."""

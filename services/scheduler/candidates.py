@@ -121,6 +121,7 @@ class Filter:
     ) -> Candidates:
         """What is known of these workers now, for this request."""
         books, rates, slots = self.books, self.rates, roster.slots
+        per_token_s = rates.prefill_s_per_token[slots]
         cached = self._cached_tokens(request, roster)
         return Candidates(
             roster=roster,
@@ -130,11 +131,11 @@ class Filter:
             waiting=books.waiting[slots],
             queued_tokens=self.tokens_ahead(roster, now_s) + promised[slots],
             held_tokens=books.held_tokens[slots],
-            prefill_s_per_token=rates.prefill_s_per_token[slots],
+            prefill_s_per_token=per_token_s,
             step_s=rates.step_s[slots],
             step_s_per_decode=rates.step_s_per_decode[slots],
             answer_tokens=self.answers.expected(request),
-            demand=self.traffic.demand(slots, now_s),
+            demand=self.traffic.demand(slots, per_token_s, now_s),
             load_s=self.adapters.load_s(request.pool.adapter, slots),
         )
 

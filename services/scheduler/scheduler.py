@@ -85,7 +85,6 @@ class Scheduler:
         self._accounts = Accounts(
             self.fleet,
             self.books,
-            self.rates,
             self.index,
             self.answers,
             self.adapters,

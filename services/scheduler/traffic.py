@@ -8,8 +8,11 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from services.scheduler.fleet import Ints
+
+Floats = npt.NDArray[np.float64]
 
 WINDOW_S = 60.0
 QUIET_S = 10.0
@@ -37,29 +40,29 @@ class Demand:
 
 
 class Traffic:
-    """Placements and their prefill, faded."""
+    """Placements and the tokens that they compute, faded."""
 
     def __init__(self, slots: int) -> None:
         self._requests = np.zeros(slots)
-        self._prefill_s = np.zeros(slots)
+        self._tokens = np.zeros(slots)
         self._span_s = QUIET_S
         self._faded_s: float | None = None
 
     def leave(self, slot: int) -> None:
         """A worker is gone."""
-        self._requests[slot] = self._prefill_s[slot] = 0.0
+        self._requests[slot] = self._tokens[slot] = 0.0
 
-    def placed(self, slot: int, prefill_s: float, now_s: float) -> None:
+    def placed(self, slot: int, uncached_tokens: int, now_s: float) -> None:
         """A request that has so much to compute went to a worker."""
         self._fade(now_s)
         self._requests[slot] += 1
-        self._prefill_s[slot] += prefill_s
+        self._tokens[slot] += uncached_tokens
 
-    def demand(self, slots: Ints, now_s: float) -> Demand:
-        """What comes to these workers, for each of them."""
+    def demand(self, slots: Ints, prefill_s_per_token: Floats, now_s: float) -> Demand:
+        """What comes to these workers, for each of them, at the speeds that they have now."""
         self._fade(now_s)
         worker_s = self._span_s * len(slots)
-        utilisation = float(self._prefill_s[slots].sum()) / worker_s
+        utilisation = float(self._tokens[slots] @ prefill_s_per_token) / worker_s
         return Demand(float(self._requests[slots].sum()) / worker_s, min(BUSIEST, utilisation))
 
     def _fade(self, now_s: float) -> None:
@@ -70,6 +73,6 @@ class Traffic:
             return
         kept = math.exp(-past_s / WINDOW_S)
         self._requests *= kept
-        self._prefill_s *= kept
+        self._tokens *= kept
         self._span_s = self._span_s * kept + past_s
         self._faded_s = now_s

@@ -412,7 +412,7 @@ class TestLateBinding:
         for name in "ab":
             self.fill(core, name, 1800)
             for _ in range(100):
-                core.traffic.placed(core.fleet.members()["ab".index(name)].slot, 0.03, 0.0)
+                core.traffic.placed(core.fleet.members()["ab".index(name)].slot, 150, 0.0)
         for number in range(4):
             asked = request(f"r{number}", prompt_tokens=810, block_hashes=self.BLOCKS[:200])
             assert core.place(asked, 0.0) == Waiting()

@@ -145,7 +145,7 @@ def test_who_is_owed_need_not_wait_for_the_worker_that_suits_the_others() -> Non
         others = frozenset("ab") - {name}
         core.place(request(name, prompt_tokens=tokens, excluded_workers=others), 0.0)
         for _ in range(100):
-            core.traffic.placed(slot, 1.0, 0.0)
+            core.traffic.placed(slot, 5000, 0.0)
     blocks = tuple(range(100))
     core.index.store(0, blocks)
     asked = {"prompt_tokens": 401, "block_hashes": blocks}
