@@ -19,8 +19,8 @@ from services.scheduler.facts import Report
 
 KEEP = 0.97
 """What a point still weighs when the next one comes: the half-life is 23 points."""
-FLATTEST = 0.05
-"""The least cost of a token, as a part of the mean time for one: noise must not make work free."""
+FLATTEST = 0.005
+"""The least cost of a token, as a part of what it began with: noise must not make work free."""
 PREFILLS = 64
 """A point has so many prefills, if the worker's queue is not empty before."""
 JITTER_S = 0.01
@@ -60,13 +60,32 @@ USUAL = ((1, 64, 0), (1, 2048, 0), (1, 0, 1), (1, 0, 16), (1, 512, 4), (4, 4096,
 """Steps, computed and generated tokens of the points that a speed begins with."""
 
 
+class Points:
+    """Points that fade, as the sums that least squares need."""
+
+    def __init__(self) -> None:
+        self.sums = [[0.0] * 4] * 3  # of the normal equations
+        self.totals = [0.0] * 4
+
+    def add(self, work: Work) -> None:
+        """Take a point in."""
+        # Twelve numbers: plain ones take a quarter of the time of small arrays.
+        done = work[:4]
+        weight = 1 / (JITTER_S * work.seconds + work.doubtful_s**2)
+        self.totals = [KEEP * total + each for total, each in zip(self.totals, done, strict=True)]
+        self.sums = [
+            [KEEP * total + weight * one * other for total, other in zip(row, done, strict=True)]
+            for row, one in zip(self.sums, done[:3], strict=True)
+        ]
+
+
 class Fit:
     """A speed through points that fade, starting on a known one."""
 
     def __init__(self, prior: Speed) -> None:
         self._prior = np.array(prior)
-        self._sums = [[0.0] * 4] * 3  # of the normal equations
-        self._totals = [0.0] * 4
+        # Apart: while answers go on for long, what a prompt costs is not forgotten.
+        self._with_prefills, self._without = Points(), Points()
         self.points = 0
         for usual in USUAL:
             seconds = float(self._prior @ usual)
@@ -79,24 +98,18 @@ class Fit:
 
     def speed(self) -> Speed:
         """The best speed that has no negative cost, and no free token."""
-        sums, totals = np.array(self._sums), np.array(self._totals)
+        points = (self._with_prefills, self._without)
+        sums = np.sum([each.sums for each in points], axis=0)
+        totals = np.sum([each.totals for each in points], axis=0)
         told = [column for column in range(3) if totals[column] >= LEAST_TOLD]
         costs = self._prior.copy()
         costs[told] = _nonnegative(sums[np.ix_(told, told)], sums[told, 3])
         tokens = [column for column in told if column]
-        least = FLATTEST * totals[3] / totals[tokens]
-        costs[tokens] = np.maximum(costs[tokens], least)
+        costs[tokens] = np.maximum(costs[tokens], FLATTEST * self._prior[tokens])
         return Speed(*costs.tolist())
 
     def _add(self, work: Work) -> None:
-        # Twelve numbers: plain ones take a quarter of the time of small arrays.
-        done = work[:4]
-        weight = 1 / (JITTER_S * work.seconds + work.doubtful_s**2)
-        self._totals = [KEEP * total + each for total, each in zip(self._totals, done, strict=True)]
-        self._sums = [
-            [KEEP * total + weight * one * other for total, other in zip(row, done, strict=True)]
-            for row, one in zip(self._sums, done[:3], strict=True)
-        ]
+        (self._with_prefills if work.computed_tokens else self._without).add(work)
 
 
 def _nonnegative(matrix: Floats, right: Floats) -> Floats:

@@ -70,7 +70,7 @@ def test_all_three_costs_are_learned() -> None:
 def test_a_worker_that_got_slower_is_believed() -> None:
     slow = Speed(*(4 * cost for cost in TRUTH))
     rates = rates_of(0)
-    for said in at_random(100) + at_random(300, slow):
+    for said in at_random(100) + at_random(900, slow):
         rates.learn(0, said)
     assert rates.speed(0) == pytest.approx(slow, rel=0.05)
 
@@ -177,3 +177,13 @@ def test_what_is_half_told_is_not_lost_when_a_peer_is_followed() -> None:
     rates.follow(0, 1)
     rates.learn(0, replace(report(1, [0], 1), prefills=(prefill(2000),)))
     assert rates.prefill_s_per_token[0] > TRUTH.prefill_s_per_token / 2
+
+
+def test_a_prompts_cost_is_not_forgotten_while_answers_go_on() -> None:
+    rates = rates_of(0)
+    for said in at_random(50):
+        rates.learn(0, said)
+    before = rates.prefill_s_per_token[0]
+    for _ in range(5000):
+        rates.learn(0, report(9, [], 9))
+    assert rates.prefill_s_per_token[0] == pytest.approx(before, rel=0.05)
