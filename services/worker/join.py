@@ -19,6 +19,7 @@ from services.worker.metrics import Metrics
 from services.worker.reports import Reporting
 from services.worker.worker import Worker
 
+GATHER_S = 0.02
 TICK_S = 0.05  # how soon the scheduler hears of a load that changed much
 LONGEST_WAIT_S = 2.0  # between two attempts to join
 
@@ -123,6 +124,8 @@ class Joining:
                 await call.write(pb.JoinRequest(kv=self._change()))
             # Twice in an interval, so that a late one is not a missing one.
             await self._report_if_due(call, heartbeat_s / 2)
+            # A step brings news; what several bring is one message less for the scheduler each.
+            await asyncio.sleep(GATHER_S)
             await self._wait_for_news(min(TICK_S, heartbeat_s / 4))
 
     async def _report_if_due(self, call: JoinCall, interval_s: float) -> None:
