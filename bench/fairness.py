@@ -5,7 +5,7 @@
 Four runs: the light tenant alone, beside the flood with each tenant known, beside it with both
 under one name (first come, first served: what fairness costs in hits shows against this), and the
 flood alone. Each tenant has system prompts of its own. A share is half of the capacity; the light
-tenant asks for a fifth of the capacity, the flood for `--flood` shares.
+tenant asks for a tenth of the capacity, the flood for `--flood` shares.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from tests.system import System, system
 Source = Callable[[str, float, float, Random], list[Job]]
 LIGHT, HEAVY = "light", "heavy"
 SHARE = 0.5
-LIGHT_LOAD = 0.2
+LIGHT_LOAD = 0.1
 """Parts of the capacity."""
 SYSTEM_PROMPTS = 8
 """Of each tenant."""
