@@ -68,6 +68,8 @@ class Exchange:
 
     async def begin(self) -> Refusal | None:
         """Start every prompt, and wait until one answers. A refusal has no stream yet."""
+        if len(self._relays) == 1:  # nearly always; gathering costs a task
+            return await self._relays[0].begin()
         refusals = await asyncio.gather(*(relay.begin() for relay in self._relays))
         return next((refusal for refusal in refusals if refusal is not None), None)
 

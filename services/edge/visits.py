@@ -1,8 +1,9 @@
 """What is kept of each generating request: metrics, its account, its span, its log line."""
 
+import random
 import time
-import uuid
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from opentelemetry.trace import Span, Status, StatusCode
@@ -20,6 +21,19 @@ CLIENT_LEFT = 499  # nginx's number; it is in logs and metrics only, nobody is t
 ECHO_LIMIT = 128  # of a caller's own X-Request-Id
 
 
+# A label's child is looked up under a lock, and its text checked: once is enough. The labels are
+# few: models that are served, and statuses. Ids are unique, not secret.
+_requests = cache(metrics.requests.labels)
+_tokens = cache(metrics.tokens.labels)
+_ttft = cache(metrics.ttft.labels)
+_ttft_stage = cache(metrics.ttft_stage.labels)
+_chance = random.Random(random.SystemRandom().getrandbits(256))
+
+
+def _unique() -> str:
+    return f"{_chance.getrandbits(128):032x}"
+
+
 @dataclass(slots=True)
 class Visit:
     """One generating request, from its first byte to its account."""
@@ -29,7 +43,7 @@ class Visit:
     client: Client
     ledger: Ledger = field(default_factory=lambda: Ledger(time.monotonic()))
     started_ns: int = field(default_factory=time.time_ns)
-    request_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    request_id: str = field(default_factory=_unique)
     trace_id: str = ""
     status: int = 0
     exchange: Exchange | None = None
@@ -68,11 +82,11 @@ class Visits:
         if visit.span is not None:
             visit.trace_id = f"{visit.span.get_span_context().trace_id:032x}"
         else:
-            visit.trace_id = read_trace_id(caller) or uuid.uuid4().hex
+            visit.trace_id = read_trace_id(caller) or _unique()
 
     def account(self, visit: Visit) -> None:
         """Write the visit down, once it is over."""
-        metrics.requests.labels(visit.endpoint, str(visit.status)).inc()
+        _requests(visit.endpoint, visit.status).inc()
         exchange = visit.exchange
         if exchange is None:
             self._log.info(
@@ -117,19 +131,19 @@ LOGGED = (
 
 
 def _measure(exchange: Exchange) -> None:
-    usage = exchange.usage
+    usage, model = exchange.usage, exchange.ask.model
     for kind, count in (
         ("prompt", usage.prompt_tokens),
         ("cached", usage.cached_tokens),
         ("completion", usage.completion_tokens),
     ):
-        metrics.tokens.labels(exchange.ask.model, kind).inc(count)
+        _tokens(model, kind).inc(count)
     metrics.resumes.inc(exchange.resumes)
     if exchange.ledger.total_s is not None:
-        metrics.ttft.labels(exchange.ask.model).observe(exchange.ledger.total_s)
+        _ttft(model).observe(exchange.ledger.total_s)
         for stage, seconds in exchange.ledger.stages.items():
-            metrics.ttft_stage.labels(stage).observe(seconds)
-        metrics.ttft_stage.labels("unattributed").observe(exchange.ledger.unattributed_s)
+            _ttft_stage(stage).observe(seconds)
+        _ttft_stage("unattributed").observe(exchange.ledger.unattributed_s)
 
 
 def _describe(span: Span, status: int, exchange: Exchange) -> None:
