@@ -5,6 +5,7 @@ import struct
 from base64 import b64decode
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from services.blocks import HASH_BYTES
@@ -12,6 +13,9 @@ from services.scheduler.recording import VERSION
 
 PLACED = "placed"
 HEAD = "headway_recording"
+MOST_ANSWER_TOKENS = 2**18
+"""More are hardly an answer's, and to simulate them takes long: these take seconds."""
+LARGEST = 2**63
 
 
 class BadRecording(ValueError):
@@ -94,6 +98,8 @@ def read_recording(lines: Iterable[str]) -> Recording:
             reading.take(fields)
         except json.JSONDecodeError as error:
             broken = broken or f"line {number} is no JSON: {error.msg}"
+        except RecursionError as error:
+            raise BadRecording(f"line {number} is not of a recording: nested too deep") from error
         except (ValueError, KeyError, TypeError, OverflowError, struct.error) as error:
             if isinstance(error, BadRecording):
                 raise
@@ -137,7 +143,7 @@ class _Reading:
     def _begin(self, fields: dict[str, Any]) -> None:
         if fields[HEAD] != VERSION:
             raise ValueError(f"it is of version {fields[HEAD]}, not {VERSION}")
-        unix_s = float(fields["unix_s"])
+        unix_s = _seconds(fields, "unix_s")
         if self._zero_unix_s is None:
             self._zero_unix_s = unix_s
         self._shift_s = unix_s - self._zero_unix_s
@@ -154,9 +160,9 @@ class _Reading:
         asked = self._open.pop(fields["ended"], None)
         if asked is None:
             return  # it was placed before the recording begins
-        asked.ended_s = float(fields["t_s"]) + self._shift_s
-        asked.ttft_s = None if fields["ttft_s"] is None else float(fields["ttft_s"])
-        asked.generated_tokens = int(fields["generated_tokens"])
+        asked.ended_s = _seconds(fields, "t_s") + self._shift_s
+        asked.ttft_s = None if fields["ttft_s"] is None else _seconds(fields, "ttft_s")
+        asked.generated_tokens = _whole(fields, "generated_tokens", 0, MOST_ANSWER_TOKENS)
 
 
 def _worker(fields: dict[str, Any]) -> Worker:
@@ -168,7 +174,7 @@ def _worker(fields: dict[str, Any]) -> Worker:
         kind=str(fields["kind"]),
         models=models,
         block_size=_positive(fields, "block_size"),
-        capacity_blocks=int(fields["capacity_blocks"]),
+        capacity_blocks=_whole(fields, "capacity_blocks"),
         max_running=_positive(fields, "max_running"),
         step_budget_tokens=_positive(fields, "step_budget_tokens"),
         max_model_tokens=_positive(fields, "max_model_tokens"),
@@ -178,36 +184,47 @@ def _worker(fields: dict[str, Any]) -> Worker:
 def _asked(fields: dict[str, Any], shift_s: float) -> Asked:
     placed = fields["outcome"] == PLACED
     return Asked(
-        arrival_s=float(fields["t_s"]) + shift_s,
+        arrival_s=_seconds(fields, "t_s") + shift_s,
         model=str(fields["model"]),
         kind=str(fields["kind"]),
         tenant=str(fields["tenant"]),
         priority=int(fields["priority"]),
         prompt_tokens=_positive(fields, "prompt_tokens"),
-        max_tokens=int(fields["max_tokens"]),
+        max_tokens=_whole(fields, "max_tokens"),
         block_size=_positive(fields, "block_size"),
         blocks=_unpacked(fields["blocks"]),
         outcome=str(fields["outcome"]),
         worker=str(fields["worker"]) if placed else "",
-        cached_tokens=int(fields["cached_tokens"]) if placed else 0,
-        waited_s=float(fields["waited_s"]) if placed else 0.0,
+        cached_tokens=_whole(fields, "cached_tokens") if placed else 0,
+        waited_s=_seconds(fields, "waited_s") if placed else 0.0,
     )
 
 
 def _work(fields: dict[str, Any]) -> Work:
     # A prompt's last step makes its first token too: that is not a decode.
-    decoded = int(fields["generated_tokens"]) - int(fields["prefills"])
+    decoded = _whole(fields, "generated_tokens") - _whole(fields, "prefills")
     return Work(
         _positive(fields, "steps"),
-        float(fields["step_s"]),
-        int(fields["prefilled_tokens"]),
+        _seconds(fields, "step_s"),
+        _whole(fields, "prefilled_tokens"),
         max(0, decoded),
     )
 
 
 def _positive(fields: dict[str, Any], name: str) -> int:
+    return _whole(fields, name, least=1)
+
+
+def _whole(fields: dict[str, Any], name: str, least: int = 0, most: int = LARGEST) -> int:
     value = int(fields[name])
-    if value < 1:
+    if not least <= value <= most:
+        raise ValueError(f"{name} is {value}, not {least} to {most}")
+    return value
+
+
+def _seconds(fields: dict[str, Any], name: str) -> float:
+    value = float(fields[name])
+    if not 0 <= value < inf:
         raise ValueError(f"{name} is {value}")
     return value
 

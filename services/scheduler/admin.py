@@ -13,12 +13,13 @@ from urllib.parse import parse_qs
 from google.protobuf.message import Message
 
 from services.scheduler.plain import plain
-from services.scheduler.scheduler import DECISIONS_KEPT
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 ROOM = "/headway/"
+MOST_DECISIONS = 200
+"""In one answer: they are written down between placements, which wait for that."""
 LOOP_S = 5.0
 """How long the event loop may take to write an answer down."""
 OK, BAD_REQUEST, NOT_FOUND = "200 OK", "400 Bad Request", "404 Not Found"
@@ -62,11 +63,11 @@ class Admin:
                 model = asked.get("model", [""])[-1]
                 return self._on_loop(lambda: self._workers(model))
             case "decisions":
-                limit = asked.get("limit", ["0"])[-1]
-                if not limit.isdecimal() or int(limit) > DECISIONS_KEPT:
-                    most = f"limit must be a whole number, at most {DECISIONS_KEPT}"
+                limit = _limit(asked.get("limit", ["0"])[-1])
+                if limit is None:
+                    most = f"limit must be a whole number, at most {MOST_DECISIONS}"
                     return BAD_REQUEST, {"error": most}
-                return self._on_loop(lambda: self._decisions(int(limit)))
+                return self._on_loop(lambda: self._decisions(limit))
             case _:
                 known = f"{ROOM}workers and {ROOM}decisions"
                 return NOT_FOUND, {"error": f"there are only {known}"}
@@ -82,3 +83,11 @@ class Admin:
             return OK, plain(writing.result(LOOP_S))
         except TimeoutError:
             return UNAVAILABLE, {"error": "the scheduler is too busy to answer"}
+
+
+def _limit(text: str) -> int | None:
+    """None for what is none."""
+    if not text.isdecimal() or len(text) > len(str(MOST_DECISIONS)):  # int() refuses long ones
+        return None
+    limit = int(text)
+    return limit if limit <= MOST_DECISIONS else None

@@ -1,6 +1,7 @@
 """Records traffic to a file, off the event loop. What it cannot keep up with, it drops and counts.
 
-Two files at most, FILE and FILE.1, the older: each up to half of the limit.
+Two files at most, FILE and FILE.1, the older: each up to half of the limit, or twice its head
+where that is more: a file that the fleet alone fills would hold no traffic.
 """
 
 import asyncio
@@ -87,7 +88,7 @@ class RecordingFile:
         """Write entries in their order. Raises OSError."""
         for entry in entries:
             line = write_entry(entry, self._began_s).encode()
-            if self._file.tell() + len(line) > self._half_bytes:
+            if self._is_full(len(line)):
                 self._turn_over()
             self._note(entry)
             self._file.write(line)
@@ -97,6 +98,11 @@ class RecordingFile:
         """Nothing comes any more."""
         self._file.close()
 
+    def _is_full(self, more_bytes: int) -> bool:
+        there = self._file.tell()
+        most = max(self._half_bytes, 2 * self._head_bytes)
+        return there > self._head_bytes and there + more_bytes > most
+
     def _turn_over(self) -> None:
         self._file.close()
         self.path.replace(self.path.with_name(f"{self.path.name}.1"))
@@ -104,11 +110,13 @@ class RecordingFile:
 
     def _begin(self) -> None:
         self._file = self.path.open("ab")
-        if self._file.tell():
+        left_bytes = self._file.tell()
+        if left_bytes:
             self._file.write(b"\n")  # should an earlier run have been killed in mid-line
         self._file.write(write_head(self._policy, self._began_unix_s).encode())
         for joined in self._joined.values():
             self._file.write(write_entry(joined, self._began_s).encode())
+        self._head_bytes = self._file.tell() - left_bytes
         self._file.flush()
 
     def _note(self, entry: Entry) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -145,10 +146,40 @@ def test_a_cut_line_is_skipped(cut: Any) -> None:
             "line 2 is not of a recording",
             id="no base64",
         ),
+        pytest.param([HEAD, "[" * 100_000], "line 2 .* nested too deep", id="deep"),
     ],
 )
 def test_what_is_no_recording_is_told_in_one_line(lines: list[str], says: str) -> None:
     with pytest.raises(BadRecording, match=says) as caught:
+        read_recording(lines)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("number", "value"),
+    [
+        ("t_s", "NaN"),
+        ("t_s", "Infinity"),
+        ("t_s", "-1"),
+        ("waited_s", "-9"),
+        ("cached_tokens", "-500"),
+        ("cached_tokens", "NaN"),
+        ("priority", "1e400"),
+        ("prompt_tokens", "1" + "0" * 400),
+        ("max_tokens", "-1"),
+        ("ttft_s", "NaN"),
+        ("ttft_s", "-0.1"),
+        ("generated_tokens", "-1"),
+        ("generated_tokens", "10000000"),
+        ("capacity_blocks", "-1"),
+        ("step_s", "NaN"),
+        ("prefilled_tokens", "-1"),
+    ],
+)
+def test_a_number_that_cannot_be_is_told_in_one_line(number: str, value: str) -> None:
+    said = f'"{number}":'
+    lines = [re.sub(f"{said}[^,}}]+", f"{said}{value}", line) for line in traffic(1)]
+    with pytest.raises(BadRecording, match=r"line \d is not of a recording") as caught:
         read_recording(lines)
     assert "\n" not in str(caught.value)
 

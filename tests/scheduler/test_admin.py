@@ -89,11 +89,33 @@ async def test_the_core_is_read_on_its_own_thread_only() -> None:
 
 
 @pytest.mark.parametrize(
+    ("query", "limit"),
+    [
+        pytest.param("", 0, id="none said: as the service likes"),
+        pytest.param("limit=7", 7, id="fewer"),
+        pytest.param("limit=200", 200, id="the most"),
+    ],
+)
+async def test_as_many_decisions_as_asked_up_to_a_bound(query: str, limit: int) -> None:
+    limits: list[int] = []
+
+    def decisions(limit: int) -> pb.ListDecisionsResponse:
+        limits.append(limit)
+        return pb.ListDecisionsResponse()
+
+    loop = asyncio.get_running_loop()
+    door = Admin(metrics, loop, lambda _: pb.ListWorkersResponse(), decisions)
+    await asyncio.to_thread(ask, door, "/headway/decisions", query)
+    assert limits == [limit]
+
+
+@pytest.mark.parametrize(
     ("path", "query", "method", "status"),
     [
         pytest.param("/headway/decisions", "limit=x", "GET", "400", id="no number"),
         pytest.param("/headway/decisions", "limit=-1", "GET", "400", id="below zero"),
-        pytest.param("/headway/decisions", "limit=1025", "GET", "400", id="more than are kept"),
+        pytest.param("/headway/decisions", "limit=201", "GET", "400", id="more than are told"),
+        pytest.param("/headway/decisions", "limit=" + "9" * 5000, "GET", "400", id="many digits"),
         pytest.param("/headway/other", "", "GET", "404", id="no such door"),
         pytest.param("/headway/workers", "", "POST", "405", id="only to read"),
     ],

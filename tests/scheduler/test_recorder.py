@@ -135,6 +135,31 @@ def test_at_the_limit_the_older_half_goes_and_the_fleet_is_told_again(tmp_path: 
     assert {other["ended"] for other in others} == {"1/r"}
 
 
+def test_a_fleet_that_alone_fills_the_file_leaves_room_for_traffic(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    file = file_at(path, limit_bytes=1000)
+    file.write(deque(Joined(1.0, hello(f"w{number}")) for number in range(20)))
+    head_bytes = sum(len(write_entry(Joined(1.0, hello(f"w{n}")), 0.0)) for n in range(20))
+    ends = [Ended(7.0, Key(1, str(number)), 0.25, 9) for number in range(100)]
+    for end in ends:
+        file.write(deque([end]))
+    file.close()
+    both = lines(path.with_name("r.jsonl.1")) + lines(path)
+    ended = [line["ended"] for line in both if "ended" in line]
+    assert ended == [f"1/{number}" for number in range(100 - len(ended), 100)]
+    assert len(ended) > 40
+    assert path.stat().st_size < 2.1 * head_bytes
+
+
+def test_an_entry_larger_than_the_file_may_be_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    file = file_at(path, limit_bytes=10)
+    file.write(deque([Ended(7.0, Key(1, "r" * 500), 0.25, 9)]))
+    file.close()
+    assert len(lines(path)) == 2
+    assert not path.with_name("r.jsonl.1").exists()
+
+
 async def test_what_waits_is_bounded_and_the_rest_counted(tmp_path: Path) -> None:
     registry = CollectorRegistry()
     recorder = Recorder(file_at(tmp_path / "r"), Metrics("predicted", registry), SILENCE)
@@ -147,10 +172,11 @@ async def test_what_waits_is_bounded_and_the_rest_counted(tmp_path: Path) -> Non
 async def test_a_disk_that_fails_ends_the_recording_and_nothing_else(tmp_path: Path) -> None:
     registry = CollectorRegistry()
     path = tmp_path / "r"
-    file = file_at(path, limit_bytes=10)  # every entry needs a new file
+    file = file_at(path, limit_bytes=10)  # a few entries need a new file
     path.unlink()
     recorder = Recorder(file, Metrics("predicted", registry), SILENCE)
-    recorder.record(ENDED)
+    for _ in range(9):
+        recorder.record(ENDED)
     await recorder.close()
     recorder.record(ENDED)
-    assert figures(registry) == (0, 2)
+    assert figures(registry) == (0, 10)
