@@ -13,6 +13,9 @@ from services.scheduler.facts import Key, Pool, Report
 
 NONE = (0, 0)
 
+ON_ITS_WAY_S = 0.5
+"""A request may take so long from its placement to the worker's engine."""
+
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Placement:
@@ -31,6 +34,7 @@ class Placement:
     lease_end_s: float | None = None
     decision_number: int = 0
     prefilled: bool = False
+    placed_s: float = 0.0
     slot: int | None = None
     """Where it counts. None while its worker is out of the fleet."""
 
@@ -56,12 +60,13 @@ class Books:
         """Queued and foreign tokens."""
         self.head_tokens = np.zeros(slots, np.int64)
         """Queued tokens of the request that is computed now: engines go in order."""
-        self.head_since_s = np.zeros(slots)
-        """Since when."""
+        self.heard_s = np.zeros(slots)
+        """When a prompt was last computed there, or the first one placed."""
+        self._empty_s: dict[int, float] = {}  # the last report, if it told of no queue
         self._lines: dict[int, dict[Placement, None]] = {}
         self._excess: dict[int, tuple[int, int]] = {}  # of requests and tokens, at the last report
         self._by_owner: dict[int, dict[str, Placement]] = {}
-        self._by_worker: dict[str, set[Placement]] = {}
+        self._by_worker: dict[str, dict[Placement, None]] = {}
         self._by_report: dict[tuple[str, str], Placement] = {}  # what a worker's report names
         self._leased: set[Placement] = set()
 
@@ -82,6 +87,7 @@ class Books:
         for placement in self._by_worker.get(worker_id, ()):
             if placement.slot == slot:
                 self._discount(placement, now_s)
+        self._empty_s.pop(slot, None)
         self._set_foreign(slot, 0, 0)
         self._excess.pop(slot, None)
 
@@ -89,7 +95,7 @@ class Books:
         """Count a placement. The caller has seen that its key holds none."""
         owner, request_id = placement.key
         self._by_owner.setdefault(owner, {})[request_id] = placement
-        self._by_worker.setdefault(placement.worker_id, set()).add(placement)
+        self._by_worker.setdefault(placement.worker_id, {})[placement] = None
         self._by_report[placement.worker_id, request_id] = placement
         if placement.lease_end_s is not None:
             self._leased.add(placement)
@@ -100,8 +106,7 @@ class Books:
         placement = self._by_report.get((worker_id, request_id))
         if placement is None or placement.prefilled or placement.slot is None:
             return
-        self._add_prefill(placement, placement.slot, -1, now_s)
-        placement.prefilled = True
+        self._prefilled(placement, placement.slot, now_s)
 
     def finish(self, key: Key, now_s: float) -> Placement | None:
         """Forget a placement. None when there is none of this key."""
@@ -115,11 +120,14 @@ class Books:
         self._leased.discard(placement)
         return placement
 
-    def correct(self, slot: int, report: Report) -> None:
-        """Count what the worker has beyond the books."""
+    def correct(self, slot: int, report: Report, now_s: float) -> None:
+        """Count what the worker has beyond the books, and no more than it has of prompts."""
+        self._correct_queue(slot, report, now_s)
         requests = report.running_requests + report.waiting_requests - int(self.placed[slot])
         tokens = report.queued_prefill_tokens - int(self.queued_tokens[slot])
-        excess = max(0, requests), max(0, tokens)
+        # Without requests from elsewhere the tokens are of ours: a worker counts what it waits
+        # to compute without knowing what it has cached.
+        excess = max(0, requests), max(0, tokens) if requests > 0 else 0
         before = self._excess.get(slot, NONE)
         if excess == before == NONE:
             return  # mostly so: what is foreign is nothing already
@@ -127,6 +135,20 @@ class Books:
         # elsewhere is there in two reports.
         self._set_foreign(slot, min(excess[0], before[0]), min(excess[1], before[1]))
         self._excess[slot] = excess
+
+    def _correct_queue(self, slot: int, report: Report, now_s: float) -> None:
+        """Two reports without a queue: what was placed before has been computed, though the
+        word of it was lost."""
+        if report.queued_prefill_tokens or report.waiting_requests:
+            self._empty_s.pop(slot, None)
+            return
+        before_s = self._empty_s.get(slot)
+        self._empty_s[slot] = now_s
+        if before_s is None:
+            return
+        for placement in list(self._lines.get(slot, ())):
+            if placement.placed_s <= before_s - ON_ITS_WAY_S:
+                self._prefilled(placement, slot, now_s)
 
     def held_by(self, owner: int) -> list[Key]:
         """The placements of one owner."""
@@ -140,11 +162,16 @@ class Books:
             if placement.lease_end_s is not None and placement.lease_end_s <= now_s
         ]
 
+    def _prefilled(self, placement: Placement, slot: int, now_s: float) -> None:
+        self._add_prefill(placement, slot, -1, now_s)
+        placement.prefilled = True
+        self.heard_s[slot] = now_s
+
     def _forget_at_worker(self, placement: Placement, now_s: float) -> None:
         if placement.slot is not None:
             self._discount(placement, now_s)
         there = self._by_worker[placement.worker_id]
-        there.discard(placement)
+        del there[placement]
         if not there:
             del self._by_worker[placement.worker_id]
         name = (placement.worker_id, placement.key.request_id)
@@ -154,6 +181,7 @@ class Books:
 
     def _count(self, placement: Placement, slot: int, now_s: float) -> None:
         placement.slot = slot
+        placement.placed_s = now_s
         self._add(placement, slot, 1, now_s)
 
     def _discount(self, placement: Placement, now_s: float) -> None:
@@ -185,7 +213,7 @@ class Books:
         head = next(iter(line), None)
         if head is not first:
             self.head_tokens[slot] = 0 if head is None else head.uncached_tokens
-            self.head_since_s[slot] = now_s
+            self.heard_s[slot] = now_s
 
     def _set_foreign(self, slot: int, requests: int, tokens: int) -> None:
         self.foreign_requests[slot] = requests

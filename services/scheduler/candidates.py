@@ -18,6 +18,10 @@ from services.scheduler.traffic import Demand, Traffic
 REACH_S = 0.02
 """From a decision to the engine: a pass comes every 5 ms, then two hops and the engine's loop."""
 STEP_ERROR = 0.1
+OVERDUE, OVERDUE_S = 3.0, 1.0
+"""A worker is overdue after so many times what its work should take, and so many seconds."""
+UNKNOWN_PATIENCE = 10
+"""Times that, while its speed is a guess."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -51,10 +55,11 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.roster)
 
-    def wait_s(self, row: int) -> float:
-        """Until the worker may be given the request, about."""
-        ahead_s = self.queued_tokens[row] * self.prefill_s_per_token[row]
-        return float(max(0.0, ahead_s - self.lead_s()[row]) + self.memory_s()[row])
+    def wait_s(self) -> Floats:
+        """Until each worker may be given the request, about."""
+        ahead_s = self.queued_tokens * self.prefill_s_per_token
+        wait_s: Floats = np.maximum(0.0, ahead_s - self.lead_s()) + self.memory_s()
+        return wait_s
 
     def lead_s(self) -> Floats:
         """How long before its end a worker's work counts as nearly done."""
@@ -66,8 +71,9 @@ class Candidates:
         Each leaves after the steps of its answer, so what is held is given back evenly over
         that time.
         """
-        needed = self.uncached_tokens + self.answer_tokens
-        lacking = self.held_tokens + needed - self.roster.memory_tokens
+        memory = self.roster.memory_tokens
+        needed = np.minimum(self.uncached_tokens + self.answer_tokens, memory)
+        lacking = self.held_tokens + needed - memory
         if lacking.max() <= 0:  # mostly so, and it is asked for each request
             return np.zeros(len(lacking))
         lacking = np.maximum(0, lacking)
@@ -153,13 +159,19 @@ class Filter:
         stopped looks no better than that.
         """
         books, slots = self.books, roster.slots
-        unheard_s = now_s - books.head_since_s[slots]
-        by_time = unheard_s / self.rates.prefill_s_per_token[slots]
-        most = np.maximum(books.head_tokens[slots], roster.step_budget_tokens)
         ahead = books.tokens_ahead[slots]
+        unheard_s = now_s - books.heard_s[slots]
+        per_token_s = self.rates.prefill_s_per_token[slots]
+        by_time = unheard_s / per_token_s
+        most = np.maximum(books.head_tokens[slots], roster.step_budget_tokens)
         # What came from elsewhere has no known beginning.
-        done = np.minimum(np.minimum(by_time, most), books.queued_tokens[slots])
-        left: Ints = ahead - done.astype(np.int64)
+        queued = books.queued_tokens[slots]
+        done = np.minimum(by_time, np.minimum(most, queued))
+        # Long overdue, it may well take as long again: the more it was silent, the less it suits.
+        patience = np.where(self.rates.known[slots], 1, UNKNOWN_PATIENCE)
+        limit = patience * (OVERDUE * most + OVERDUE_S / per_token_s)
+        overdue = np.where(queued > 0, np.maximum(0, by_time - limit), 0)
+        left: Ints = ahead + (overdue - done).astype(np.int64)
         return left
 
     def _cached_tokens(self, request: Request, roster: Roster) -> Ints:

@@ -7,7 +7,7 @@ import numpy as np
 from services.scheduler.candidates import Candidates, Filter, Floats
 from services.scheduler.decisions import Considered
 from services.scheduler.facts import Pool, Request
-from services.scheduler.fleet import SLOTS, Bools, Fleet, Ints
+from services.scheduler.fleet import SLOTS, Bools, Fleet, Ints, Roster
 from services.scheduler.outcomes import (
     DeadlinePassed,
     Decision,
@@ -72,11 +72,8 @@ class Deciding:
         """Filter, score, pick; among who waits, or where nobody does."""
         if request.deadline_s is not None and request.deadline_s <= now_s:
             return DeadlinePassed(now_s - request.arrived_s)
-        allowed = self._filter.allowed(request)
-        if not len(allowed):
-            return self._nobody(request.pool)
-        fitting = self._filter.fitting(request, allowed)
-        if isinstance(fitting, TooLarge):
+        fitting = self.fitting(request)
+        if not isinstance(fitting, Roster):
             return fitting
         open_ = self._filter.below_max_running(fitting)
         if not len(open_):
@@ -86,6 +83,13 @@ class Deciding:
         if line is not None and request.tenant in line.owed:
             candidates = replace(candidates, owed=True)
         return self._choose(request, candidates, now_s, line)
+
+    def fitting(self, request: Request) -> Roster | UnknownModel | FleetEmpty | TooLarge:
+        """The workers that can serve the request, full or not; or why there is none."""
+        allowed = self._filter.allowed(request)
+        if not len(allowed):
+            return self._nobody(request.pool)
+        return self._filter.fitting(request, allowed)
 
     def line(self, pool: Pool, owed: frozenset[str], now_s: float) -> Line | None:
         """What who waits for the pool may hope for now; None when that is nothing."""
@@ -106,12 +110,16 @@ class Deciding:
     ) -> Chosen | Hold | DeadlinePassed:
         ttft_s = predicted_ttft_s(candidates)
         row = self._policy.choose(request, candidates, ttft_s)
-        slot = int(candidates.roster.slots[row])
         if self._policy.prices_waiting and not self._has_room(candidates, row, line):
-            wait_s = candidates.wait_s(row)
-            if request.deadline_s is not None and request.deadline_s < now_s + wait_s:
-                return DeadlinePassed(now_s - request.arrived_s)
-            return Hold(slot, int(candidates.uncached_tokens[row]))
+            in_time = self._in_time(request, candidates, now_s)
+            if not in_time[row]:
+                if not in_time.any():
+                    return DeadlinePassed(now_s - request.arrived_s)
+                row = int(np.argmin(np.where(in_time, ttft_s, np.inf)))
+            if not self._has_room(candidates, row, line):
+                slot = int(candidates.roster.slots[row])
+                return Hold(slot, int(candidates.uncached_tokens[row]))
+        slot = int(candidates.roster.slots[row])
         waited_s = now_s - request.arrived_s
         decision = Decision(
             self._policy.name,
@@ -121,6 +129,13 @@ class Deciding:
         )
         placed = self._placed(slot, int(candidates.cached_tokens[row]), decision, waited_s)
         return Chosen(slot, placed, self._considered(candidates, ttft_s))
+
+    def _in_time(self, request: Request, candidates: Candidates, now_s: float) -> Bools:
+        """Which workers can be given the request before its deadline."""
+        if request.deadline_s is None:
+            return np.ones(len(candidates), np.bool_)
+        in_time: Bools = candidates.wait_s() <= request.deadline_s - now_s
+        return in_time
 
     def _has_room(self, candidates: Candidates, row: int, line: Line | None) -> bool:
         """Whether the worker should be given the request now.

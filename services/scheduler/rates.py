@@ -25,6 +25,8 @@ PREFILLS = 64
 """A point has so many prefills, if the worker's queue is not empty before."""
 JITTER_S = 0.01
 """The time of a second of steps is off by a tenth, and that of s seconds by its root."""
+SHORTEST_S = 0.05
+"""A shorter time is no better known than this."""
 LEAST_TOLD = 0.1
 """Of what was done less than this often, lately, the costs are the prior's."""
 EAGER, LAZY = 16, 8
@@ -71,7 +73,7 @@ class Points:
         """Take a point in."""
         # Twelve numbers: plain ones take a quarter of the time of small arrays.
         done = work[:4]
-        weight = 1 / (JITTER_S * work.seconds + work.doubtful_s**2)
+        weight = 1 / (JITTER_S * max(work.seconds, SHORTEST_S) + work.doubtful_s**2)
         self.totals = [KEEP * total + each for total, each in zip(self.totals, done, strict=True)]
         self.sums = [
             [KEEP * total + weight * one * other for total, other in zip(row, done, strict=True)]

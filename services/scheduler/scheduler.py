@@ -17,7 +17,7 @@ from services.scheduler.candidates import Filter
 from services.scheduler.deciding import Chosen, Deciding, Hold, Line
 from services.scheduler.decisions import Decisions
 from services.scheduler.facts import Hello, Key, KvChange, Pool, Report, Request
-from services.scheduler.fleet import SLOTS, Fleet, Member
+from services.scheduler.fleet import SLOTS, Fleet, Member, Roster
 from services.scheduler.index import PrefixIndex
 from services.scheduler.outcomes import (
     AlreadyWaiting,
@@ -27,6 +27,7 @@ from services.scheduler.outcomes import (
     Outcome,
     QueueFull,
     Settled,
+    TurnedAway,
     Waiting,
 )
 from services.scheduler.placement import Policy
@@ -37,8 +38,12 @@ from services.scheduler.traffic import Traffic
 DECISIONS_KEPT = 1024
 LOOKAHEAD = 32
 """How many in a line may be passed over for one behind them: bounds the time of a pass."""
+STUCK_LOOKAHEAD, STUCK_PER_HELD = 256, 8
+"""The same for those that no worker below `max_running` can take, who cost less to look at."""
 PASS_APART_S = 0.005
-"""After a pass that placed nobody. Each call here would make one, thousands a second."""
+"""After a pass that held somebody back. Each call here would make one, thousands a second."""
+HELD_APART_S = 0.0004
+"""The same for each that was held back, about four times what it costs."""
 ENDED = Ended()
 
 
@@ -92,7 +97,8 @@ class Scheduler:
             self.shares,
             self.decisions,
         )
-        self._idle_passes: dict[Pool, float] = {}  # when, since the fleet last changed
+        self._not_before_s = float("-inf")  # the next pass
+        self._turn = 0  # the line that goes first: none keeps the others from theirs
         self._late: list[Answer] = []
 
     def place(self, request: Request, now_s: float) -> Outcome:
@@ -106,8 +112,8 @@ class Scheduler:
             outcome = self._decide(request, now_s)
             if not isinstance(outcome, Hold | Waiting):
                 return outcome
-        elif self._comes_too_late(request, now_s):
-            return DeadlinePassed(now_s - request.arrived_s)
+        elif (refused := self._refused(request, now_s)) is not None:
+            return refused
         if self.queue.full:
             return QueueFull(self.queue.limit, self.queue.retry_after_s())
         self.queue.add(request)
@@ -144,7 +150,7 @@ class Scheduler:
         self.rates.join(member.slot, peers)
         self.adapters.join(member.slot)
         self.books.join(member.slot, member.id, hello.epoch, now_s)
-        self._idle_passes.clear()
+        self._not_before_s = float("-inf")
         self.dispatch(now_s)
         return member
 
@@ -153,7 +159,7 @@ class Scheduler:
         if not self.fleet.holds(member):
             return False
         self._forget(member, now_s)
-        self._idle_passes.clear()
+        self._not_before_s = float("-inf")
         self.dispatch(now_s)
         return True
 
@@ -162,7 +168,7 @@ class Scheduler:
         self.fleet.heard(member, now_s)
         for timing in report.prefills:
             self.books.prefilled(member.id, timing.request_id, now_s)
-        self.books.correct(member.slot, report)
+        self.books.correct(member.slot, report, now_s)
         self.adapters.report(member.slot, report.loaded_adapters, report.adapter_loads)
         if self.rates.learn(member.slot, report):
             for slot in self._unknown_peers(member):
@@ -186,7 +192,7 @@ class Scheduler:
         member = self.fleet.member(worker_id)
         if member is not None:
             self.fleet.drain(member)
-            self._idle_passes.clear()
+            self._not_before_s = float("-inf")
             self.dispatch(now_s)
         return member
 
@@ -205,10 +211,17 @@ class Scheduler:
 
     def dispatch(self, now_s: float) -> None:
         """Who waits may have room now: to be called while somebody does, as time passes."""
-        for pool in self.queue.pools():
-            since_s = now_s - self._idle_passes.get(pool, -PASS_APART_S)
-            if since_s >= PASS_APART_S:
-                self._pass(pool, now_s)
+        if now_s < self._not_before_s:
+            return
+        held, pools = 0, self.queue.pools()
+        first = self._turn % len(pools) if pools else 0
+        for pool in pools[first:] + pools[:first]:
+            held += self._pass(pool, now_s, LOOKAHEAD - held)
+            if held >= LOOKAHEAD:
+                break
+        self._turn += 1
+        if held:
+            self._not_before_s = now_s + max(PASS_APART_S, held * HELD_APART_S)
 
     def take_answers(self) -> list[Answer]:
         """The answers since the last call, to requests that had to wait."""
@@ -219,21 +232,24 @@ class Scheduler:
         unknown, pools = self.rates.unknown, member.pools
         return [slot for slot in unknown if not pools.isdisjoint(self.fleet.in_slot(slot).pools)]
 
-    def _comes_too_late(self, request: Request, now_s: float) -> bool:
-        """Whether those ahead of it in the line will take longer than it can wait."""
+    def _refused(self, request: Request, now_s: float) -> TurnedAway | None:
+        """Why a request need not join the line, if so: nobody can serve it, or not in time."""
         deadline_s = request.deadline_s
-        return deadline_s is not None and deadline_s <= now_s + self.queue.wait_s(request)
+        if deadline_s is not None and deadline_s <= now_s + self.queue.wait_s(request):
+            return DeadlinePassed(now_s - request.arrived_s)
+        fitting = self._deciding.fitting(request)
+        return None if isinstance(fitting, Roster) else fitting
 
-    def _pass(self, pool: Pool, now_s: float) -> None:
-        """Go along the line, and place who has room where it wants to go.
+    def _pass(self, pool: Pool, now_s: float, most: int) -> int:
+        """Go along the line, and place who has room where it wants to go; returns who was held.
 
         Who would rather wait for a worker is passed over, and counts there as work ahead of
         whoever comes later in the line. So waiting is priced as placing is.
         """
         line = self._deciding.line(pool, self.queue.owed(pool), now_s)
-        held, placed = 0, False
+        held = stuck = 0
         if line is None:
-            return
+            return held
         for request in self.queue.order(pool):
             outcome = self._decide(request, now_s, line)
             match outcome:
@@ -241,15 +257,13 @@ class Scheduler:
                     line.promised[outcome.slot] += outcome.uncached_tokens
                     held += 1
                 case Waiting():  # by its size or its exclusions: it alone is held up
-                    held += 1
+                    stuck += 1
                 case _:
                     self.queue.depart(request.key, now_s)
                     self._answer(request, outcome)
-                    placed = True
-            if held == LOOKAHEAD:
+            if held >= most or stuck >= STUCK_LOOKAHEAD:
                 break
-        if held and not placed:
-            self._idle_passes[pool] = now_s
+        return held + stuck // STUCK_PER_HELD
 
     def _decide(
         self, request: Request, now_s: float, line: Line | None = None

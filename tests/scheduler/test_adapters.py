@@ -98,8 +98,8 @@ def test_a_queue_that_costs_more_than_the_load_is_left_for_another_worker() -> N
     said(core, "a", loaded_adapters=POET)
     long = {"prompt_tokens": 180}
     assert placed(core, "0", **long).worker_id == "a"
-    said(core, "a", loaded_adapters=POET, queued_prefill_tokens=30_000)
-    said(core, "a", loaded_adapters=POET, queued_prefill_tokens=30_000)
+    said(core, "a", loaded_adapters=POET, waiting_requests=2, queued_prefill_tokens=30_000)
+    said(core, "a", loaded_adapters=POET, waiting_requests=2, queued_prefill_tokens=30_000)
     assert placed(core, "1", **long).worker_id == "b"
 
 

@@ -50,9 +50,9 @@ def test_a_prefill_takes_the_prompt_off_and_leaves_the_decode() -> None:
 
 def test_the_first_in_line_is_computed_and_since_it_is_the_first() -> None:
     books = books_with(placement(Key(1, "r"), 0), placement(Key(1, "s"), 0, tokens=20))
-    assert (books.head_tokens[0], books.head_since_s[0]) == (10, NOW_S)
+    assert (books.head_tokens[0], books.heard_s[0]) == (10, NOW_S)
     books.prefilled("w0", "r", NOW_S + 1)
-    assert (books.head_tokens[0], books.head_since_s[0]) == (20, NOW_S + 1)
+    assert (books.head_tokens[0], books.heard_s[0]) == (20, NOW_S + 1)
     books.finish(Key(1, "s"), NOW_S + 2)
     assert books.head_tokens[0] == 0
 
@@ -60,7 +60,32 @@ def test_the_first_in_line_is_computed_and_since_it_is_the_first() -> None:
 def test_one_that_overtakes_does_not_change_who_is_computed() -> None:
     books = books_with(placement(Key(1, "r"), 0), placement(Key(1, "s"), 0, tokens=20))
     books.prefilled("w0", "s", NOW_S + 1)
-    assert (books.head_tokens[0], books.head_since_s[0]) == (10, NOW_S)
+    assert (books.head_tokens[0], books.heard_s[0]) == (10, NOW_S + 1)
+
+
+def test_two_reports_without_a_queue_mean_that_older_prompts_are_computed() -> None:
+    books = books_with(placement(Key(1, "r"), 0))
+    idle = Report(running_requests=1)
+    books.correct(0, idle, NOW_S + 0.4)
+    books.correct(0, idle, NOW_S + 0.6)
+    assert columns(books, 0) == (1, 1, 10, 5)  # it may be on its way still
+    books.correct(0, idle, NOW_S + 0.8)
+    assert columns(books, 0) == (1, 0, 0, 5)
+
+
+def test_a_queue_in_between_says_nothing_of_it() -> None:
+    books = books_with(placement(Key(1, "r"), 0))
+    for after_s in range(1, 9):
+        queued = 10 if after_s % 2 else 0
+        books.correct(0, Report(running_requests=1, queued_prefill_tokens=queued), NOW_S + after_s)
+    assert columns(books, 0) == (1, 1, 10, 5)
+
+
+def test_tokens_are_from_elsewhere_only_if_requests_are() -> None:
+    books = books_with(placement(Key(1, "r"), 0))
+    for _ in range(3):  # the worker does not know yet what of it is cached
+        books.correct(0, Report(waiting_requests=1, queued_prefill_tokens=9000), NOW_S)
+    assert books.tokens_ahead[0] == 10
 
 
 def test_two_owners_may_use_one_id() -> None:
@@ -90,7 +115,7 @@ def test_a_worker_of_a_new_epoch_starts_empty() -> None:
 def test_a_report_of_nothing_does_not_empty_the_books() -> None:
     books = books_with(placement(Key(1, "r"), 0))
     for _ in range(3):
-        books.correct(0, Report())
+        books.correct(0, Report(), NOW_S)
     assert columns(books, 0) == (1, 1, 10, 5)
     assert (books.foreign_requests[0], books.foreign_tokens[0]) == (0, 0)
 
@@ -98,9 +123,9 @@ def test_a_report_of_nothing_does_not_empty_the_books() -> None:
 def test_work_that_came_another_way_counts_once_it_is_reported_twice() -> None:
     books = books_with(placement(Key(1, "r"), 0))
     report = Report(running_requests=3, waiting_requests=1, queued_prefill_tokens=50)
-    books.correct(0, report)
+    books.correct(0, report, NOW_S)
     assert books.foreign_requests[0] == 0
-    books.correct(0, report)
+    books.correct(0, report, NOW_S)
     assert (books.foreign_requests[0], books.foreign_tokens[0]) == (3, 40)
 
 
@@ -141,7 +166,7 @@ class InAnyOrder(RuleBasedStateMachine):
     def report(self, worker: int, running: int, tokens: int) -> None:
         if worker in self.live:
             report = Report(running_requests=running, queued_prefill_tokens=tokens)
-            self.books.correct(worker, report)
+            self.books.correct(worker, report, NOW_S)
 
     @rule(worker=WORKER)
     def die(self, worker: int) -> None:

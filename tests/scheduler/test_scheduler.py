@@ -427,6 +427,65 @@ class TestLateBinding:
         core.finish(Key(OWNER, "first"), 0.1)
         assert late(core) == {"second": "a"}
 
+    def test_an_idle_worker_that_can_hold_it_takes_it_however_long_answers_may_be(self) -> None:
+        core = self.fleet("a", capacity_blocks=257, max_model_tokens=1028)
+        asked = request(prompt_tokens=1000, max_tokens=800)  # two choices of up to 400
+        assert worker_of(core.place(asked, 0.0)) == "a"
+
+    def test_nobody_waits_for_ever_for_a_worker_that_hangs(self) -> None:
+        core = self.fleet("a", "b")
+        cache(core, "a", *self.BLOCKS)
+        self.fill(core, "a", 650, "first")
+        self.fill(core, "a", 650, "second")
+        core.place(request(prompt_tokens=1610, block_hashes=self.BLOCKS), 0.0)
+        assert late(core) == {}
+        for second in range(60):
+            core.dispatch(float(second))
+        assert late(core) == {"r": "b"}
+
+    def test_who_fits_only_a_full_worker_holds_nobody_up(self) -> None:
+        core = self.fleet("b")
+        core.join(
+            hello(
+                "a",
+                step_budget_tokens=1000,
+                max_running=1,
+                max_model_tokens=99_000,
+                capacity_blocks=99_000,
+            ),
+            0.0,
+        )
+        for number in range(LOOKAHEAD + 2):
+            core.place(request(f"large{number}", prompt_tokens=20_000), 0.0)
+        core.place(request("small"), 0.1)
+        core.dispatch(1.0)
+        assert late(core)["small"] == "b"
+
+    def test_no_line_keeps_another_from_its_turn(self) -> None:
+        core = self.fleet("a", max_running=1)
+        core.place(request("running"), 0.0)
+        for number in range(30):
+            core.place(request(f"flood{number}"), 0.0)
+        core.place(request("other", model="alias"), 0.0)
+        for second in range(1, 4):
+            running = next(iter(core.books.held_by(OWNER)))
+            core.finish(running, float(second))
+        assert "other" in late(core)
+
+    def test_who_nobody_can_serve_does_not_join_the_line(self) -> None:
+        core = full_fleet()
+        core.place(request("second"), 0.0)
+        asked = request("picky", excluded_workers=frozenset("a"))
+        assert isinstance(core.place(asked, 0.0), FleetEmpty)
+        assert isinstance(core.place(request("long", prompt_tokens=9000), 0.0), TooLarge)
+
+    def test_a_deadline_that_another_worker_meets_is_met_there(self) -> None:
+        core = self.fleet("a", "b")
+        cache(core, "a", *self.BLOCKS)
+        self.fill(core, "a", 1100)
+        asked = request(prompt_tokens=1610, block_hashes=self.BLOCKS, deadline_s=0.1)
+        assert worker_of(core.place(asked, 0.0)) == "b"
+
     def test_a_deadline_that_the_wait_would_pass_is_refused_at_once(self) -> None:
         core = self.fleet("a")
         self.fill(core, "a", 1900)  # 380 ms, nearly done after 340
