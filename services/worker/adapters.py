@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from services.worker.engine import AdapterRefused, Engine, Run
+from services.worker.engine import AdapterRefused, Engine, EngineBroken, Run
 from services.worker.metrics import Metrics
 from services.worker.reports import AdapterLoad
 
@@ -155,8 +155,7 @@ class Adapters:
             while len(self._loaded) >= self.slots and name in self._users:
                 idle = next((each for each in self._loaded if each not in self._users), None)
                 if idle is not None:
-                    del self._loaded[idle]
-                    await self._engine.unload_adapter(idle)
+                    await self._unload(idle)
                     continue
                 self._nobody_needs_a_slot.clear()
                 self._fell_idle.clear()
@@ -164,3 +163,11 @@ class Adapters:
         finally:
             self._nobody_needs_a_slot.set()
         return name in self._users
+
+    async def _unload(self, name: str) -> None:
+        del self._loaded[name]  # at once: nobody may take it while it goes
+        try:
+            await self._engine.unload_adapter(name)
+        except EngineBroken:
+            self._loaded[name] = None  # it holds its slot still; last, so that others go first
+            raise

@@ -226,7 +226,7 @@ class Engine(Protocol):
         """
 
     async def unload_adapter(self, name: str) -> None:
-        """Free an adapter's slot; no run uses it."""
+        """Free an adapter's slot; no run uses it. Raises EngineBroken."""
 
     def kv_events(self) -> AsyncIterator[Sequence[KvEvent]]:
         """What changes in the cache, from the engine's start on, each batch in order."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -134,10 +135,14 @@ class Joining:
         if not self._reporting.is_due(load, draining, now_s, interval_s, adapters.loaded):
             return
         prefills, loads = list(self._worker.prefills), list(adapters.loads)
-        self._worker.prefills.clear()
-        adapters.loads.clear()
         report = self._reporting.report(load, prefills, draining, now_s, adapters.loaded, loads)
-        await call.write(pb.JoinRequest(report=report))
+        try:
+            await call.write(pb.JoinRequest(report=report))
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError):
+            self._reporting.take_back()
+            raise
+        _drop(self._worker.prefills, len(prefills))
+        _drop(adapters.loads, len(loads))
 
     async def _listen(self, call: JoinCall) -> None:
         while isinstance(answer := await call.read(), pb.JoinResponse):
@@ -178,6 +183,12 @@ class Joining:
             max_model_tokens=facts.max_model_tokens,
             engine=facts.engine,
         )
+
+
+def _drop(waiting: deque[Any], count: int) -> None:
+    """What was sent waits no longer; what came meanwhile does."""
+    for _ in range(count):
+        waiting.popleft()
 
 
 def _reason(ends: list[BaseException | None]) -> str:

@@ -32,7 +32,7 @@ class Reporting:
 
     def __init__(self, step_budget_tokens: int) -> None:
         self._budget = step_budget_tokens
-        self._last = EngineLoad()
+        self._last = self._before = EngineLoad()
         self._sent_s = float("-inf")
         self._said_draining = False
         self._said_loaded: Sequence[str] = ()
@@ -65,7 +65,8 @@ class Reporting:
         adapter_loads: Sequence[AdapterLoad] = (),
     ) -> pb.Report:
         """The report to send; counts as sent."""
-        last, self._last, self._sent_s = self._last, load, now_s
+        last = self._before = self._last
+        self._last, self._sent_s = load, now_s
         self._said_draining, self._said_loaded = is_draining, loaded_adapters
         return pb.Report(
             running_requests=load.running,
@@ -85,6 +86,10 @@ class Reporting:
                 for each in adapter_loads
             ],
         )
+
+    def take_back(self) -> None:
+        """The last report was not heard: the next one tells its part too, and is due."""
+        self._last, self._sent_s = self._before, float("-inf")
 
 
 def _prefill(prefill: Prefill) -> pb.PrefillTiming:

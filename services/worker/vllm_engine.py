@@ -70,6 +70,7 @@ class VllmEngine:
         else:
             self._subscription = Subscription(*self._process.event_endpoints)
             await self._warm_up()
+        self._load.forget_work()
         return self._facts(self._engine)
 
     async def stop(self) -> None:
@@ -95,6 +96,7 @@ class VllmEngine:
             )
             async with aclosing(outputs):
                 async for output in outputs:
+                    self._load.answered(run.run_id)
                     yield self._read(run, output, first)
 
     async def abort(self, run_ids: Sequence[str]) -> None:
@@ -137,6 +139,8 @@ class VllmEngine:
             await self._running().remove_lora(self._loras[name].lora_int_id)
         except EngineDeadError as error:
             raise EngineBroken("the vLLM engine process died") from error
+        except Exception as error:  # bare, as in `load_adapter`
+            raise EngineBroken(f"adapter {name!r} cannot be unloaded") from error
 
     async def kv_events(self) -> AsyncIterator[Sequence[KvEvent]]:
         """vLLM's KV events; an engine that embeds has none."""
@@ -168,6 +172,7 @@ class VllmEngine:
     def _renamed_errors(self, run_id: str) -> Iterator[None]:
         """The boundary: vLLM's exceptions end here."""
         self._runs.add(run_id)
+        self._load.handed(run_id)
         try:
             yield
         except VLLMClientError as error:
@@ -180,6 +185,7 @@ class VllmEngine:
             raise EngineBroken("vLLM failed a run") from error
         finally:
             self._runs.discard(run_id)
+            self._load.answered(run_id)
 
     def _read(self, run: Run, output: RequestOutput, first: _First) -> Output:
         (choice,) = output.outputs

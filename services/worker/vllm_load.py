@@ -17,6 +17,7 @@ class LoadLogger(StatLoggerBase):
     def __init__(self) -> None:
         self.load = EngineLoad()
         self._last_s = 0.0
+        self._handed_s: dict[str, float] = {}  # of the runs that have no output yet
         self._stepped = asyncio.Event()
 
     def __call__(self, vllm_config: Any, engine_index: int = 0) -> "LoadLogger":
@@ -27,6 +28,18 @@ class LoadLogger(StatLoggerBase):
     def is_busy(self) -> bool:
         """Whether another step is to come."""
         return self.load.running + self.load.waiting > 0
+
+    def handed(self, run_id: str) -> None:
+        """Note that a run goes to vLLM now: if that is idle, its step begins."""
+        self._handed_s[run_id] = time.monotonic()
+
+    def answered(self, run_id: str) -> None:
+        """Note that a run has its first output, or will have none; twice is harmless."""
+        self._handed_s.pop(run_id, None)
+
+    def forget_work(self) -> None:
+        """Count from now on: what was done before was no request's."""
+        self.load = EngineLoad(running=self.load.running, waiting=self.load.waiting)
 
     async def next_step(self) -> None:
         """Return after the next step's statistics."""
@@ -52,9 +65,7 @@ class LoadLogger(StatLoggerBase):
         """Nothing to log: the worker says itself when it is ready."""
 
     def _note_state(self, stats: SchedulerStats, now_s: float) -> None:
-        # vLLM does not time its steps. Between two reports of a busy engine lies one step;
-        # after an idle time the step's begin is not known, so that it is not counted.
-        was_busy = self.is_busy
+        begin_s = self._step_began_s()
         prefix = stats.prefix_cache_stats
         load = self.load
         self.load = replace(
@@ -62,9 +73,19 @@ class LoadLogger(StatLoggerBase):
             running=stats.num_running_reqs,
             waiting=stats.num_waiting_reqs + stats.num_skipped_waiting_reqs,
             kv_usage=stats.kv_cache_usage,
-            steps=load.steps + was_busy,
-            step_time_s=load.step_time_s + (now_s - self._last_s if was_busy else 0.0),
+            steps=load.steps + (begin_s is not None),
+            step_time_s=load.step_time_s + (0.0 if begin_s is None else now_s - begin_s),
             prefix_queried_tokens=load.prefix_queried_tokens + prefix.queries,
             prefix_hit_tokens=load.prefix_hit_tokens + prefix.hits,
         )
         self._last_s = now_s
+
+    def _step_began_s(self) -> float | None:
+        # vLLM does not time its steps. Between two reports of a busy engine lies one step; after
+        # an idle time a step begins with the first run that is handed over. It has to count: its
+        # prefill is reported too. Without a run there was no step, but an abort's report.
+        if self.is_busy:
+            return self._last_s
+        if not self._handed_s:
+            return None
+        return max(self._last_s, min(self._handed_s.values()))

@@ -167,11 +167,13 @@ class Worker:
         failure = accept_input(model, tokens, limits)
         if failure is not None:
             return failure
+        began_s = time.monotonic()
         try:
             values = await self._engine.embed(request_id, tokens)
         except (EngineRefused, EngineFull, EngineBroken) as error:
             return _failure(error)
         self._metrics.prompt_tokens.inc(len(tokens))
+        self._note_embedding(request_id, len(tokens), time.monotonic() - began_s)
         return values
 
     def _accepted(self, request: Request) -> Accepted | Failure:
@@ -219,6 +221,18 @@ class Worker:
                 if piece.finish is not None:
                     return None
         return Failure(FailureKind.ENGINE, "the engine ended the request without a reason")
+
+    def _note_embedding(self, request_id: str, tokens: int, took_s: float) -> None:
+        self.prefills.append(
+            Prefill(
+                request_id=request_id,
+                computed_tokens=tokens,
+                cached_tokens=0,
+                queue_s=0.0,  # an engine does not tell it apart
+                prefill_s=took_s,
+                decoding_requests=0,
+            )
+        )
 
     def _choice(self, request: Request) -> Choice:
         decoder = Decoder(self._tokenizer, request.prompt, request.keep_special_tokens)

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from headway.worker.v1 import worker_pb2 as pb
 from services.blocks import block_hashes, chain_root, read_hashes
 from services.worker.adapters import RETRY_S, Adapters
-from services.worker.engine import AdapterRefused, BlocksStored, Engine, Run, Sampling
+from services.worker.engine import AdapterRefused, BlocksStored, Engine, EngineBroken, Run, Sampling
 from services.worker.kv import CachedBlocks
 from services.worker.metrics import Metrics
 from tests.worker.conftest import Serve, Served
@@ -24,6 +24,7 @@ class Scripted:
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.broken: set[str] = set()
+        self.stuck: set[str] = set()
         self.may_load = asyncio.Event()
         self.may_load.set()
         self.now_s = 0.0
@@ -37,6 +38,8 @@ class Scripted:
 
     async def unload_adapter(self, name: str) -> None:
         self.calls.append(f"-{name}")
+        if name in self.stuck:
+            raise EngineBroken(f"adapter {name!r} cannot be unloaded")
 
 
 def shelf(slots: int) -> tuple[Adapters, Scripted]:
@@ -113,6 +116,17 @@ async def test_loads_and_unloads(slots: int, asked: Sequence[str], calls: list[s
     assert engine.calls == calls
     assert len(adapters.loads) == sum(call.startswith("+") for call in calls)
     assert all(load.load_s == 0.5 for load in adapters.loads)
+
+
+async def test_an_adapter_that_cannot_be_unloaded_keeps_its_slot() -> None:
+    adapters, engine = shelf(2)
+    await use(adapters, "a", "b")
+    engine.stuck.add("a")
+    with pytest.raises(EngineBroken):
+        await use(adapters, "c")
+    assert adapters.loaded == ("a", "b")
+    await use(adapters, "c", "a")
+    assert engine.calls == ["+a", "+b", "-a", "-b", "+c"]
 
 
 async def test_first_uses_at_once_share_one_load() -> None:

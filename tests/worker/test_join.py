@@ -11,7 +11,7 @@ from headway.scheduler.v1 import scheduler_pb2
 from headway.worker.v1 import worker_pb2 as pb
 from services.blocks import block_hashes, chain_root, read_hashes
 from services.worker.engine import CacheForgotten, KvEvent
-from services.worker.join import Joining
+from services.worker.join import JoinCall, Joining
 from tests.worker.conftest import Serve, Served, simulated
 from tests.worker.fake_scheduler import FakeScheduler, listening_scheduler
 
@@ -101,6 +101,34 @@ async def test_prefills_are_reported_once(serve: Serve, scheduler: FakeScheduler
         await heard(scheduler, lambda: scheduler.reports[-1].prefix_hit_tokens == 32)
     assert sum(report.generated_tokens for report in scheduler.reports) == 2
     assert sum(report.steps for report in scheduler.reports) == 2
+
+
+async def test_what_a_broken_stream_lost_is_reported_again(
+    serve: Serve, scheduler: FakeScheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken: list[scheduler_pb2.Report] = []
+    attempt = Joining._attempt
+
+    async def fragile(joining: Joining, stub: Any) -> tuple[JoinCall, float]:
+        call, heartbeat_s = await attempt(joining, stub)
+        write = call.write
+
+        async def breaking(message: scheduler_pb2.JoinRequest) -> None:
+            if message.report.prefills and not broken:
+                broken.append(message.report)
+                raise asyncio.InvalidStateError("the stream has ended")
+            await write(message)
+
+        monkeypatch.setattr(call, "write", breaking)
+        return call, heartbeat_s
+
+    monkeypatch.setattr(Joining, "_attempt", fragile)
+    async with serve() as worker, joined(worker, scheduler.address):
+        await generate(worker, PROMPT)
+        await heard(scheduler, lambda: any(report.prefills for report in scheduler.reports))
+    assert broken
+    assert sum(len(report.prefills) for report in scheduler.reports) == 1
+    assert sum(report.steps for report in scheduler.reports) == 1
 
 
 async def test_after_a_break_it_joins_with_a_snapshot(

@@ -69,3 +69,11 @@ def test_a_report_tells_what_happened_since_the_last() -> None:
     assert (timing.queue_us, timing.prefill_us, timing.decoding_requests) == (1000, 500_000, 3)
     assert report.loaded_adapters == ["poet"]
     assert report.adapter_loads == [pb.AdapterLoad(adapter="poet", load_us=250_000)]
+
+
+def test_what_was_not_heard_is_told_again() -> None:
+    told = reporting(EngineLoad(steps=5))
+    told.report(EngineLoad(steps=8), [], False, now_s=101.0)
+    told.take_back()
+    assert told.is_due(EngineLoad(steps=8), False, now_s=101.0, heartbeat_s=1.0)
+    assert told.report(EngineLoad(steps=9), [], False, now_s=101.0).steps == 4

@@ -356,6 +356,8 @@ async def test_embed(serve: Serve) -> None:
         )
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await generate(worker, asked())
+        assert [each.computed_tokens for each in worker.worker.prefills] == [3, 3]
+        assert all(each.prefill_s > 0 for each in worker.worker.prefills)
     assert (len(answer.values), answer.prompt_tokens) == (384, 3)
     assert answer.values == same.values
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
