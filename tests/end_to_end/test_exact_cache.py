@@ -163,8 +163,17 @@ def hashes(tokens: Sequence[int]) -> tuple[int, ...]:
 
 
 @pytest.fixture
+def own_environment() -> Iterator[None]:
+    """vLLM in this process writes LD_PRELOAD, which later tests' processes would inherit."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
 async def engine(
-    demo_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_environment: None, demo_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Caching]:
     from services.worker.vllm_process import set_environment
 
