@@ -3,25 +3,9 @@
 from collections.abc import Iterable
 from itertools import groupby
 
-from services.worker.engine import EngineLoad
-from services.worker.sim_core import Removed, SimCore, Stored
+from services.worker.sim_core import Removed, Stored
 
 Blocks = tuple[int, ...]
-
-
-def load(core: SimCore) -> EngineLoad:
-    """How the engine fares."""
-    return EngineLoad(
-        running=len(core.running),
-        waiting=len(core.waiting),
-        queued_prefill_tokens=core.queued_prefill_tokens,
-        kv_usage=core.kv_usage,
-        steps=core.steps,
-        step_time_s=core.step_time_s,
-        generated_tokens=core.generated_tokens,
-        prefix_queried_tokens=core.prefix_queried_tokens,
-        prefix_hit_tokens=core.prefix_hit_tokens,
-    )
 
 
 def batches(changes: Iterable[Stored | Removed]) -> list[tuple[Blocks, Blocks]]:

@@ -278,7 +278,7 @@ class Fleet:
 
     def _report_if_due(self, node: Node) -> None:
         interval_s = HEARTBEAT_S / 2
-        if node.reporting.is_due(news.load(node.core), False, self._now_s, interval_s):
+        if node.reporting.is_due(node.core.load, False, self._now_s, interval_s):
             self._report(node)
         elif not node.looks:
             node.looks = True
@@ -290,7 +290,7 @@ class Fleet:
             self._report(node)
 
     def _report(self, node: Node) -> None:
-        message = node.reporting.report(news.load(node.core), node.prefills, False, self._now_s)
+        message = node.reporting.report(node.core.load, node.prefills, False, self._now_s)
         node.prefills.clear()
         self._send(self._scheduler.report, node.member, read_report(message))
 

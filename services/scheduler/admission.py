@@ -69,8 +69,7 @@ class WaitingRoom:
 
     def add(self, request: Request) -> None:
         """Put a request in its line. The caller has seen that there is room."""
-        deadline_s = math.inf if request.deadline_s is None else request.deadline_s
-        waiter = Waiter(deadline_s, self._arrivals, request)
+        waiter = self._next_waiter(request)
         self._arrivals += 1
         self._waiters[request.key] = waiter
         classes = self._classes.setdefault(request.pool, {})
@@ -118,6 +117,11 @@ class WaitingRoom:
         """
         for _, tenants in sorted(self._classes.get(pool, {}).items()):
             yield from self._order(tenants)
+
+    def _next_waiter(self, request: Request) -> Waiter:
+        """The request's place, if it is the next to come."""
+        deadline_s = math.inf if request.deadline_s is None else request.deadline_s
+        return Waiter(deadline_s, self._arrivals, request)
 
     def _order(self, tenants: Class) -> Iterator[Request]:
         heads = [self._head(tenant, line, 0) for tenant, line in tenants.items()]
@@ -176,8 +180,7 @@ class WaitingRoom:
             if priority < request.priority
         )
         line = classes.get(request.priority, {}).get(request.tenant, [])
-        deadline_s = math.inf if request.deadline_s is None else request.deadline_s
-        own = bisect_left(line, (deadline_s, self._arrivals), key=lambda each: each[:2])
+        own = bisect_left(line, self._next_waiter(request)[:2], key=lambda each: each[:2])
         return (better + own) * (self._gap_s or 0.0)
 
     def retry_after_s(self) -> float:

@@ -155,8 +155,8 @@ class Filter:
         """Queued tokens, less what has been computed of them since an engine was last heard of.
 
         It says when a prompt is computed, not how far it has come: at most the first in its
-        line, or a whole step of several, can be behind it without a word. A worker that has
-        stopped looks no better than that.
+        line, or a whole step of several, can be behind it without a word. A worker that is silent
+        for long after that looks the busier the longer it is: it may have stopped.
         """
         books, slots = self.books, roster.slots
         ahead = books.tokens_ahead[slots]

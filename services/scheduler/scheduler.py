@@ -150,8 +150,7 @@ class Scheduler:
         self.rates.join(member.slot, peers)
         self.adapters.join(member.slot)
         self.books.join(member.slot, member.id, hello.epoch, now_s)
-        self._not_before_s = float("-inf")
-        self.dispatch(now_s)
+        self._fleet_changed(now_s)
         return member
 
     def leave(self, member: Member, now_s: float) -> bool:
@@ -159,8 +158,7 @@ class Scheduler:
         if not self.fleet.holds(member):
             return False
         self._forget(member, now_s)
-        self._not_before_s = float("-inf")
-        self.dispatch(now_s)
+        self._fleet_changed(now_s)
         return True
 
     def report(self, member: Member, report: Report, now_s: float) -> None:
@@ -192,8 +190,7 @@ class Scheduler:
         member = self.fleet.member(worker_id)
         if member is not None:
             self.fleet.drain(member)
-            self._not_before_s = float("-inf")
-            self.dispatch(now_s)
+            self._fleet_changed(now_s)
         return member
 
     def tick(self, now_s: float) -> list[Member]:
@@ -227,6 +224,11 @@ class Scheduler:
         """The answers since the last call, to requests that had to wait."""
         late, self._late = self._late, []
         return late
+
+    def _fleet_changed(self, now_s: float) -> None:
+        """Who was held back may not be any more."""
+        self._not_before_s = float("-inf")
+        self.dispatch(now_s)
 
     def _unknown_peers(self, member: Member) -> list[int]:
         unknown, pools = self.rates.unknown, member.pools

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Protocol
 
+from services.worker.engine import EngineLoad
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimSettings:
@@ -199,6 +201,21 @@ class SimCore:
         size = self.settings.block_size
         blocks = sum(-(-len(run.tokens) // size) for run in self.running.values())
         return min(1.0, blocks / self.settings.capacity_blocks)
+
+    @property
+    def load(self) -> EngineLoad:
+        """How the engine fares."""
+        return EngineLoad(
+            running=len(self.running),
+            waiting=len(self.waiting),
+            queued_prefill_tokens=self.queued_prefill_tokens,
+            kv_usage=self.kv_usage,
+            steps=self.steps,
+            step_time_s=self.step_time_s,
+            generated_tokens=self.generated_tokens,
+            prefix_queried_tokens=self.prefix_queried_tokens,
+            prefix_hit_tokens=self.prefix_hit_tokens,
+        )
 
     def submit(self, run: SimRun) -> None:
         """Queue a run: by priority, and first come, first served within one."""

@@ -161,18 +161,7 @@ class SimEngine:
 
     def load(self) -> EngineLoad:
         """The load now."""
-        core = self._core
-        return EngineLoad(
-            running=len(core.running),
-            waiting=len(core.waiting),
-            queued_prefill_tokens=core.queued_prefill_tokens,
-            kv_usage=core.kv_usage,
-            steps=core.steps,
-            step_time_s=core.step_time_s,
-            generated_tokens=core.generated_tokens,
-            prefix_queried_tokens=core.prefix_queried_tokens,
-            prefix_hit_tokens=core.prefix_hit_tokens,
-        )
+        return self._core.load
 
     async def died(self) -> str:
         """Return when the stepping has ended; by itself it never does."""
