@@ -1,6 +1,7 @@
 """What a placement changes, from the moment it is made until it ends. Pure."""
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 
 from services.scheduler.adapters import Adapters
 from services.scheduler.answers import AnswerLengths
@@ -13,6 +14,9 @@ from services.scheduler.index import PrefixIndex
 from services.scheduler.outcomes import Finished
 from services.scheduler.shares import Shares
 from services.scheduler.traffic import Traffic
+
+SETTLING_S = 0.3
+"""Workers gather their caches' news: so long after its end a request's blocks are expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,8 @@ class Accounts:
     traffic: Traffic
     shares: Shares
     decisions: Decisions
+    _settling: deque[tuple[float, Placement]] = field(default_factory=deque)
+    """Placements that are over, and when the news of their blocks has come."""
 
     def enter(self, request: Request, chosen: Chosen, now_s: float) -> None:
         """A request goes to a worker: it counts from now on."""
@@ -57,13 +63,25 @@ class Accounts:
         placement = self.books.finish(key, now_s)
         if placement is None:
             return None
-        self._expect_no_more(placement, has_token=ended.actual_ttft_s is not None)
+        has_token = ended.actual_ttft_s is not None
+        self._end_adapter_use(placement, was_loaded=has_token)
+        if has_token:
+            self._settling.append((now_s + SETTLING_S, placement))
+        else:
+            self._expect_no_more(placement)
+        self.settle(now_s)
         if ended.answer_tokens is not None:
             self.answers.learn(placement.pool, ended.answer_tokens)
         if ended.generated_tokens is not None:
             more = ended.generated_tokens - placement.answer_tokens
             self.shares.settle(placement.tenant, more)
         return self._finished(placement, ended.actual_ttft_s)
+
+    def settle(self, now_s: float) -> None:
+        """Let time pass: what a cache holds by now, its worker has said."""
+        while self._settling and self._settling[0][0] <= now_s:
+            _, placement = self._settling.popleft()
+            self._expect_no_more(placement)
 
     def _placement(
         self, request: Request, chosen: Chosen, decision_number: int, now_s: float
@@ -85,13 +103,23 @@ class Accounts:
             decision_number=decision_number,
         )
 
-    def _expect_no_more(self, placement: Placement, *, has_token: bool) -> None:
+    def _expect_no_more(self, placement: Placement) -> None:
+        slot = self._slot(placement)
+        if slot is not None:
+            self.index.expect_no_more(slot, placement.expected_blocks)
+
+    def _end_adapter_use(self, placement: Placement, *, was_loaded: bool) -> None:
+        slot = self._slot(placement)
+        if slot is not None:
+            adapter, key = placement.pool.adapter, placement.key
+            self.adapters.end_use(slot, adapter, key, was_loaded=was_loaded)
+
+    def _slot(self, placement: Placement) -> int | None:
+        """Where its worker is, unless it has another life by now."""
         member = self.fleet.member(placement.worker_id)
-        if member is not None and member.hello.epoch == placement.epoch:
-            self.index.expect_no_more(member.slot, placement.expected_blocks)
-            self.adapters.end_use(
-                member.slot, placement.pool.adapter, placement.key, was_loaded=has_token
-            )
+        if member is None or member.hello.epoch != placement.epoch:
+            return None
+        return member.slot
 
     def _finished(self, placement: Placement, actual_ttft_s: float | None) -> Finished:
         if actual_ttft_s is None:

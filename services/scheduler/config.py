@@ -24,7 +24,7 @@ class Config:
     metrics_listen: str = ""  # empty: no metrics listener
     policy: str = "predicted"
     worker_ttl_s: float = 3.0  # a worker silent for so long is out of the fleet
-    heartbeat_ms: int = 250  # the longest time between two reports of a worker
+    heartbeat_ms: int = 1000  # the longest time between two reports of a worker
     queue_limit: int = 1024  # requests that may wait
     index_limit: int = 1_000_000  # distinct blocks in the prefix index, at most 100 bytes each
     index_every: int = 1  # of so many blocks one is indexed, chosen by its hash

@@ -200,6 +200,7 @@ class Scheduler:
             self._answer(request, DeadlinePassed(now_s - request.arrived_s))
         for key in self.books.over_lease(now_s):
             self.finish(key, now_s)
+        self._accounts.settle(now_s)
         self.dispatch(now_s)
         gone = self.fleet.silent(now_s)
         for member in gone:

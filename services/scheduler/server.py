@@ -18,6 +18,8 @@ from services.scheduler.outbox import Ending, Outbox
 SERVICE = pb.DESCRIPTOR.services_by_name["SchedulerService"].full_name
 
 TICK_S = 0.05
+"""While somebody waits, whose deadline may pass."""
+IDLE_TICK_S = 0.25
 FIGURES_S = 1.0
 DECISIONS_LISTED = 20
 ENDS = Ending(grpc.StatusCode.UNAVAILABLE, "the scheduler ends")
@@ -45,7 +47,7 @@ class SchedulerService(rpc.SchedulerServiceServicer):
             if now_s - shown_s >= FIGURES_S:
                 shown_s = now_s
                 self._desk.tick()
-            await self._desk.until_waited_for(TICK_S)
+            await self._desk.until_waited_for(IDLE_TICK_S)
 
     def close(self) -> None:
         """End all long-lived streams: their peers fall back, or join the next scheduler."""

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -20,8 +21,10 @@ from services.worker.metrics import Metrics
 from services.worker.reports import Reporting
 from services.worker.worker import Worker
 
-GATHER_S = 0.02
-TICK_S = 0.05  # how soon the scheduler hears of a load that changed much
+# News is gathered for so long. Each message wakes the scheduler, and costs it more than what it
+# says; of what a placed request stores it knows already.
+GATHER_S = 0.1
+TICK_S = 0.05  # then a load that changed much is looked for so often
 LONGEST_WAIT_S = 2.0  # between two attempts to join
 
 _KINDS = {"generate": pb.WORKER_KIND_GENERATE, "embed": pb.WORKER_KIND_EMBED}
@@ -53,6 +56,7 @@ class Joining:
         self._outbox = Outbox(self._blocks)
         self._reporting = Reporting(facts.step_budget_tokens)
         self._news = asyncio.Event()
+        self._epoch_over = asyncio.Event()
         self._log = structlog.get_logger(service="worker", worker=identity.worker_id)
 
     async def follow_cache(self) -> None:
@@ -118,16 +122,15 @@ class Joining:
         self._log.warning("left the fleet", reason=_reason(ends))
 
     async def _speak(self, call: JoinCall, heartbeat_s: float) -> None:
-        epoch = self._identity.epoch
-        while epoch == self._identity.epoch:
+        self._epoch_over.clear()
+        while not self._epoch_over.is_set():
             self._news.clear()
             if not self._outbox.is_empty:
                 await call.write(pb.JoinRequest(kv=self._change()))
             # Twice in an interval, so that a late one is not a missing one.
             await self._report_if_due(call, heartbeat_s / 2)
-            # A step brings news; what several bring is one message less for the scheduler each.
-            await asyncio.sleep(GATHER_S)
-            await self._wait_for_news(min(TICK_S, heartbeat_s / 4))
+            await _until(self._epoch_over, min(GATHER_S, heartbeat_s / 2))
+            await _until(self._news, min(TICK_S, heartbeat_s / 4))
 
     async def _report_if_due(self, call: JoinCall, interval_s: float) -> None:
         now_s, load = time.monotonic(), self._engine.load()
@@ -149,15 +152,9 @@ class Joining:
             if answer.HasField("drain"):
                 self._worker.drain()
 
-    async def _wait_for_news(self, longest_s: float) -> None:
-        try:
-            async with asyncio.timeout(longest_s):
-                await self._news.wait()
-        except TimeoutError:
-            return  # time to look at the load again
-
     def _start_epoch(self) -> None:
         self._identity.epoch = new_epoch()
+        self._epoch_over.set()
         self._blocks.clear()
         self._outbox.start_epoch()
 
@@ -183,6 +180,12 @@ class Joining:
             max_model_tokens=facts.max_model_tokens,
             engine=facts.engine,
         )
+
+
+async def _until(event: asyncio.Event, longest_s: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(longest_s):
+            await event.wait()
 
 
 def _drop(waiting: deque[Any], count: int) -> None:

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from headway.scheduler.v1 import scheduler_pb2 as pb
 from services.worker.engine import EngineLoad
 
+WORKING_S = 0.25
+"""While steps are made, the time between two reports: what they took is news."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prefill:
@@ -46,7 +49,11 @@ class Reporting:
         loaded_adapters: Sequence[str] = (),
     ) -> bool:
         """Whether the scheduler should hear now: its picture is old, or wrong by much."""
-        if now_s - self._sent_s >= heartbeat_s or is_draining != self._said_draining:
+        silent_s = now_s - self._sent_s
+        has_worked = load.steps != self._last.steps
+        if silent_s >= (min(WORKING_S, heartbeat_s) if has_worked else heartbeat_s):
+            return True
+        if is_draining != self._said_draining:
             return True
         if loaded_adapters != self._said_loaded:
             return True

@@ -13,7 +13,7 @@ StatusCode = grpc.StatusCode
 async def test_a_worker_is_welcomed_with_the_heartbeat(fleet: Running) -> None:
     worker = Worker(fleet.stub)
     await worker.say(hello=hello("a"))
-    assert (await worker.hears()).welcome.heartbeat_ms == 250
+    assert (await worker.hears()).welcome.heartbeat_ms == 1000
     (status,) = (await fleet.workers()).values()
     assert status.hello == hello("a")
     assert not status.HasField("report")
