@@ -4,7 +4,7 @@ The constant part of every event is built once a request; a token costs one JSON
 one concatenation.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,6 +104,17 @@ class Events:
     def text(self, choice: int, text: str) -> bytes:
         """The event of new text in an open choice."""
         return self._openings[choice] + _json(text) + self._close
+
+    def lane(self, write: Callable[[bytes], bool]) -> Callable[[int, str], bool]:
+        """What writes the events of new text in open choices; false where `write` is, or cannot."""
+        openings, close, as_json = self._openings, self._close, _json
+
+        def carry(choice: int, text: str) -> bool:
+            if choice not in openings:
+                return False
+            return not text or write(openings[choice] + as_json(text) + close)
+
+        return carry
 
     def finish(self, choice: int, reason: str, explain: dict[str, Any] | None) -> bytes:
         """The event that ends a choice; `explain` where it is also the stream's last chunk."""

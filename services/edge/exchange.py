@@ -189,13 +189,7 @@ class Exchange:
             self.ask.model,
             with_usage=self.ask.include_usage,
         )
-
-        def write(choice: int, text: str) -> bool:
-            if not text:
-                return True
-            return writer.is_open(choice) and client.write(writer.text(choice, text))
-
-        lane = write if client.takes_chunks else None
+        lane = writer.lane(client.write) if client.takes_chunks else None
         while True:
             text, ends = _render(writer, deltas)
             if text:

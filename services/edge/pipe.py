@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from array import array
 from typing import Protocol
 
 import grpc
@@ -17,8 +18,8 @@ Item = pb.StartRequest | int  # to start, to abort
 class Sink(Protocol):
     """Where the deltas of one request go."""
 
-    def carry(self, delta: pb.Delta) -> bool:
-        """Hand a delta straight on to the client, if that can be done now; else it is `put`."""
+    def carry(self, choice: int, text: str, token_ids: bytes) -> bool:
+        """Hand plain tokens straight on to the client if that can be done now; else `put` comes."""
 
     def put(self, delta: pb.Delta | None, received_s: float) -> None:
         """Take a delta of a frame received at monotonic `received_s`; None: the pipe is lost."""
@@ -80,10 +81,16 @@ class Pipe:
         """Deliver a frame. The hot path; relay.py says what it may do."""
         now_s = time.monotonic()
         sinks = self._sinks
+        plain = response.plain
+        columns = plain.requests, plain.choices, plain.texts, plain.token_ids
+        # An aborted request's last deltas cross the abort: then there is no sink.
+        for number, choice, text, token_ids in zip(*columns, strict=True):
+            sink = sinks.get(number)
+            if sink is not None and not sink.carry(choice, text, token_ids):
+                sink.put(_delta(number, choice, text, token_ids), now_s)
         for delta in response.deltas:
             sink = sinks.get(delta.request)
-            # An aborted request's last deltas cross the abort.
-            if sink is not None and not sink.carry(delta):
+            if sink is not None:
                 sink.put(delta, now_s)
                 if delta.HasField("failed"):
                     sinks.pop(delta.request, None)  # it is lost once, also if the pipe breaks next
@@ -96,6 +103,10 @@ class Pipe:
         now_s = time.monotonic()
         for sink in sinks.values():
             sink.put(None, now_s)
+
+
+def _delta(number: int, choice: int, text: str, token_ids: bytes) -> pb.Delta:
+    return pb.Delta(request=number, choice=choice, text=text, token_ids=array("I", token_ids))
 
 
 class Pipes:

@@ -88,20 +88,12 @@ class Relay:
         self.open_choices = self.order.sampling.choices
         return self._check_length(encoded.prompt_tokens) or await self._start()
 
-    def carry(self, delta: worker.Delta) -> bool:
-        """Hand on a delta that brings nothing but tokens, past the inbox; false when it must wait.
-
-        What begins an attempt or ends a choice concerns the exchange's task.
-        """
+    def carry(self, choice: int, text: str, token_ids: bytes) -> bool:
+        """Hand on what brings nothing but tokens, past the inbox; false when it must wait."""
         lane = self.inbox.open_lane
-        if lane is None or self._ttft_s is None:
+        if lane is None or not lane(self.first_choice + choice, text):
             return False
-        if delta.HasField("finish") or delta.HasField("failed"):
-            return False
-        if not lane(self.first_choice + delta.choice, delta.text):
-            return False
-        # A slice is a list at once: half of what `extend` costs, which asks for each id.
-        self._generated.fromlist(delta.token_ids[:])
+        self._generated.frombytes(token_ids)
         return True
 
     def put(self, delta: worker.Delta | None, received_s: float) -> None:

@@ -1,6 +1,7 @@
 """One edge's pipe: its requests' deltas, gathered into a frame for each turn of the loop."""
 
 import asyncio
+from array import array
 from collections.abc import Awaitable, Callable
 
 from headway.worker.v1 import worker_pb2 as pb
@@ -33,6 +34,15 @@ class FrameWriter:
     async def put(self, request: int, delta: Delta) -> None:
         """Add a delta to the frame that leaves next; waits while that is full."""
         await self._room()
+        piece = delta.piece
+        if delta.started is None and piece.finish is None and not piece.logprobs:
+            plain = self._frame.plain
+            plain.requests.append(request)
+            plain.choices.append(delta.choice)
+            plain.texts.append(piece.text)
+            plain.token_ids.append(array("I", piece.token_ids).tobytes())
+            self._added()
+            return
         to = self._frame.deltas.add()
         self._deltas.write(delta, request, to)
         if delta.started is not None:

@@ -192,7 +192,7 @@ class ScriptedWorker(worker_rpc.WorkerServiceServicer):
                 self._delta(number, choice, step, position, limit)
                 for choice in range(request.sampling.choices)
             ]
-            frames.put_nowait(worker.PipeResponse(deltas=deltas))
+            frames.put_nowait(_frame(deltas))
 
     def _failure(self, number: int) -> worker.PipeResponse | None:
         if self.failure is None:
@@ -223,3 +223,17 @@ class ScriptedWorker(worker_rpc.WorkerServiceServicer):
         """Wait until what the edge asked fulfils `condition`."""
         async with self.heard:
             await self.heard.wait_for(lambda: condition(self))
+
+
+def _frame(deltas: list[worker.Delta]) -> worker.PipeResponse:
+    """A frame as workers write it: what brings tokens alone is plain."""
+    frame = worker.PipeResponse()
+    for delta in deltas:
+        if delta.HasField("started") or delta.HasField("finish"):
+            frame.deltas.append(delta)
+        else:
+            frame.plain.requests.append(delta.request)
+            frame.plain.choices.append(delta.choice)
+            frame.plain.texts.append(delta.text)
+            frame.plain.token_ids.append(array("I", delta.token_ids).tobytes())
+    return frame

@@ -25,7 +25,7 @@ class _Sink:
     def __init__(self) -> None:
         self.arrived: asyncio.Queue[worker.Delta | None] = asyncio.Queue()
 
-    def carry(self, delta: worker.Delta) -> bool:
+    def carry(self, choice: int, text: str, token_ids: bytes) -> bool:
         return False
 
     def put(self, delta: worker.Delta | None, received_s: float) -> None:
