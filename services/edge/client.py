@@ -2,8 +2,8 @@
 
 ASGI cannot write a part of a body without a coroutine, nor tell that the client left without a
 task that waits for it. uvicorn takes a protocol of one's own, so this one puts a Client beside
-each request, which does both. It changes none of uvicorn's state: the start and the last part
-of every answer go through ASGI.
+each request, which does both. It changes none of uvicorn's state but the transport that a request
+writes to: the start and the last part of every answer go through ASGI.
 """
 
 import asyncio
@@ -15,14 +15,57 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 CLIENT = "headway.client"  # the extension's name in an ASGI scope
 
 
+class HeadTransport:
+    """A transport as the cycle of one request sees it: an answer's head can wait for its body.
+
+    uvicorn writes the head at once, and a write costs more than all else that an answer needs.
+    """
+
+    __slots__ = ("_head", "_holds", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._holds = False
+        self._head = b""
+
+    def hold(self) -> None:
+        """Let what is written next leave with what is written after it."""
+        self._holds = True
+
+    def write(self, data: bytes) -> None:
+        """Write, or hold."""
+        if self._holds:
+            self._holds, self._head = False, data
+        elif self._head:
+            data, self._head = self._head + data, b""
+            self._transport.write(data)
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Close the connection after what was written."""
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Whether it was closed."""
+        return self._transport.is_closing()
+
+
 class Client:
     """Whoever asked, for one request."""
 
-    __slots__ = ("_flow", "_has_left", "_left", "_write", "takes_chunks")
+    __slots__ = ("_flow", "_has_left", "_left", "_write", "hold_head", "takes_chunks")
 
-    def __init__(self, flow: FlowControl, transport: asyncio.Transport, http_version: str) -> None:
+    def __init__(
+        self,
+        flow: FlowControl,
+        transport: asyncio.Transport,
+        head: HeadTransport,
+        http_version: str,
+    ) -> None:
         self._flow = flow
         self._write = transport.write
+        self.hold_head = head.hold  # the body must follow, and not be empty
         self._has_left = False
         self._left: Callable[[], None] | None = None
         self.takes_chunks = http_version == "1.1"
@@ -68,7 +111,9 @@ class Protocol(HttpToolsProtocol):
             return
         if before is None or before.response_complete:
             self._clients.clear()
-        client = Client(self.flow, self.transport, self.scope["http_version"])
+        head = HeadTransport(self.transport)
+        self.cycle.transport = head  # type: ignore[assignment]
+        client = Client(self.flow, self.transport, head, self.scope["http_version"])
         self._clients.append(client)
         self.scope["extensions"] = {CLIENT: client}  # type: ignore[dict-item]
 

@@ -174,6 +174,16 @@ class Exchange:
         deltas, refusal = await self._first_deltas()
         if not deltas and refusal is not None:
             return refusal
+        writer = events.Events(
+            self.ask.form,
+            self.request_id,
+            self._created,
+            self.ask.model,
+            with_usage=self.ask.include_usage,
+        )
+        text, ends = _render(writer, deltas)
+        if text:
+            client.hold_head()
         await send(
             {
                 "type": "http.response.start",
@@ -182,30 +192,23 @@ class Exchange:
             }
         )
         self.is_streaming = True
-        writer = events.Events(
-            self.ask.form,
-            self.request_id,
-            self._created,
-            self.ask.model,
-            with_usage=self.ask.include_usage,
-        )
         lane = writer.lane(client.write) if client.takes_chunks else None
-        while True:
-            text, ends = _render(writer, deltas)
+        while refusal is None and self.running:
+            text += b"".join(writer.finish(*end, None) for end in ends)
             if text:
                 await send({"type": "http.response.body", "body": text, "more_body": True})
                 self._sent(deltas, lane)
-            if refusal is not None or not self.running:
-                break
-            if ends:
-                body = b"".join(writer.finish(*end, None) for end in ends)
-                await send({"type": "http.response.body", "body": body, "more_body": True})
             deltas, refusal = await self.advance()
+            text, ends = _render(writer, deltas)
+        if text and self.ledger.total_s is None:
+            await send({"type": "http.response.body", "body": text, "more_body": True})
+            self._sent(deltas, None)
+            text = b""
         if refusal is not None:
             last = events.error(answer(refusal).body)
         else:
             last = self._last(writer, ends, explain_as)
-        await send({"type": "http.response.body", "body": last + events.DONE})
+        await send({"type": "http.response.body", "body": text + last + events.DONE})
         return None
 
     async def _first_deltas(self) -> tuple[Deltas, Refusal | None]:

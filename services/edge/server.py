@@ -172,6 +172,7 @@ async def _respond(visit: Visit, exchange: Exchange, send: Send) -> Refusal | No
     if not isinstance(body, bytes):
         return body
     visit.status = 200
+    visit.client.hold_head()
     await send_body(send, 200, body, [JSON, *visit.headers()])
     return None
 
