@@ -15,7 +15,7 @@ from services.scheduler.outcomes import Finished
 from services.scheduler.shares import Shares
 from services.scheduler.traffic import Traffic
 
-SETTLING_S = 0.3
+SETTLING_S = 0.6
 """Workers gather their caches' news: so long after its end a request's blocks are expected."""
 
 

@@ -19,7 +19,7 @@ SERVICE = pb.DESCRIPTOR.services_by_name["SchedulerService"].full_name
 
 TICK_S = 0.05
 """While somebody waits, whose deadline may pass."""
-IDLE_TICK_S = 0.25
+IDLE_TICK_S = 0.5
 FIGURES_S = 1.0
 DECISIONS_LISTED = 20
 ENDS = Ending(grpc.StatusCode.UNAVAILABLE, "the scheduler ends")

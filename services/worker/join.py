@@ -23,7 +23,7 @@ from services.worker.worker import Worker
 
 # News is gathered for so long. Each message wakes the scheduler, and costs it more than what it
 # says; of what a placed request stores it knows already.
-GATHER_S = 0.1
+GATHER_S = 0.25
 TICK_S = 0.05  # then a load that changed much is looked for so often
 LONGEST_WAIT_S = 2.0  # between two attempts to join
 
