@@ -70,7 +70,9 @@ def _measured(measure: Measure, subject: str, repeat: int, tools: Tools) -> Iter
         begun_s, others_s = time.monotonic(), usage.others_cpu_s()
 
         def others_cores() -> float:
-            return (usage.others_cpu_s() - others_s) / (time.monotonic() - begun_s)
+            # Both clocks tick every 10 ms, so nothing can look like a little less.
+            spent_s = max(0.0, usage.others_cpu_s() - others_s)
+            return spent_s / (time.monotonic() - begun_s)
 
         try:
             for load, figures in measure(subject, place):

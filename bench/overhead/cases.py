@@ -176,9 +176,9 @@ CASES: Mapping[str, Case] = {
     "turns": Case(
         what="The last prompt of a conversation of 8 turns and 8,000 tokens, in the tokenizer's"
         " process alone, over gRPC: with the turns before it encoded earlier, seen for the first"
-        " time, and with `TOKENIZER_SEGMENT_CACHE_BYTES=0`. 120 conversations.",
+        " time, and with `TOKENIZER_SEGMENT_CACHE_BYTES=0`. 240 conversations.",
         subjects=(AFRESH, COLD, KEPT),
-        measure=Turns(turns=8, tokens=8000, conversations=120),
+        measure=Turns(turns=8, tokens=8000, conversations=240),
         columns=columns.TURNS,
         minutes=2,
     ),

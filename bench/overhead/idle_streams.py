@@ -19,6 +19,8 @@ from bench.overhead.workload import Load, talks
 OPENED_PER_S = 300.0
 IDLE_S = 2.0
 ENDED_S = 4.0
+SETTLED_S = 10.0
+"""Allocators give back what the warm-up took within this."""
 BEGUN_S = 120.0
 """All streams have their first text within this, after the last was asked for."""
 # A step takes 4 ms for each stream. So a few streams flow, and with 2,500 on a worker each of
@@ -40,6 +42,7 @@ class IdleStreams:
         """Memory of the processes that hold the streams: the edge's, or a peer's."""
         with GATEWAYS[subject](replace(place, pace=SLOW)) as gateway:
             run_load(gateway.url, WARM_UP)
+            time.sleep(SETTLED_S)
             pids = gateway.services.get("edge") or gateway.services["gateway"]
             first_bytes = usage.rss_bytes(pids)
             for number, count in enumerate(self.counts):

@@ -108,10 +108,14 @@ def _conditions(result: Result) -> str:
     repeats = f"{result.repeats} repeat{'s' if result.repeats > 1 else ''}"
     smoke = "" if was.part == 1.0 else f" **Only {was.part:g} of the load: not a measurement.**"
     return (
-        f"*Commit `{was.commit}`, {was.begun}, {repeats}, {result.seconds / 60:.0f} min,"
+        f"*Commit `{was.commit}`, {was.begun}, {repeats}, {_duration(result.seconds)},"
         f" {was.cores} cores ({was.processor}), nice {was.nice}; load average before"
         f" {was.load_average:.2f}, other work meanwhile {others}. {versions}.*{smoke}"
     )
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def _others(result: Result) -> str:

@@ -1,6 +1,7 @@
 """The results as pictures. Matplotlib is imported when something is drawn."""
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 DOTS_PER_INCH = 120
 MARKERS = "os^Dv<>Pp*XdhH"
+FAR = 4.0
+"""A bar so many times as long as the next is cut at the edge of its panel."""
 SERVICES = ("gateway", "edge", "scheduler", "tokenizer")
 """As bars are stacked: a peer is one process."""
 CPU = {
@@ -81,10 +84,12 @@ def _stacked(case: str, ending: str) -> Draw:
             if any(widths):
                 axes.barh(range(len(subjects)), widths, 0.6, left=left, label=service)
                 left = [sum(each) for each in zip(left, widths, strict=True)]
-        totals = [result.values(each, f"cpu_{ending}", load) for each in subjects]
-        for place, values in enumerate(totals):
+        edge = _right_edge(left)
+        for place, subject in enumerate(subjects):
+            values = result.values(subject, f"cpu_{ending}", load)
             axes.plot([min(values), max(values)], [place, place], color="black", linewidth=1)
-            axes.text(max(values), place, f"  {left[place]:.3g}", fontsize=7, va="center")
+            _write(axes, left[place], place, edge)
+        axes.set_xlim(0, edge)
         _mark_budget(axes, case, f"cpu_{ending}", result)
         _name_bars(axes, subjects)
 
@@ -105,16 +110,43 @@ def _grouped(figures: Mapping[str, str], less: str = "") -> Draw:
     def draw(axes: "Axes", result: Result) -> None:
         [load] = result.loads
         subjects = [each for each in _with(result, next(iter(figures.values()))) if each != less]
-        thick = 0.7 / len(figures)
+        thick, drawn = 0.7 / len(figures), dict[float, float]()
         for number, (name, figure) in enumerate(figures.items()):
             places = [place + thick * (number - 0.5) for place in range(len(subjects))]
             base = result.median(less, figure, load) or 0.0 if less else 0.0
             values = [(result.median(each, figure, load) or 0.0) - base for each in subjects]
-            bars = axes.barh(places, values, thick, label=name)
-            axes.bar_label(bars, fmt="%.3g", fontsize=7, padding=2)
+            axes.barh(places, values, thick, label=name)
+            drawn |= zip(places, values, strict=True)
+        edge = _right_edge(list(drawn.values()))
+        for place, value in drawn.items():
+            _write(axes, value, place, edge)
+        axes.set_xlim(min(0.0, *drawn.values()), edge)
         _name_bars(axes, subjects)
 
     return draw
+
+
+def _right_edge(values: Sequence[float]) -> float:
+    """Room for all bars, unless one or two would leave nothing to see of the others."""
+    ordered = sorted(values)
+    longest = next(
+        (
+            shorter
+            for shorter, longer in pairwise(ordered)
+            if longer > FAR * shorter and shorter >= ordered[len(ordered) // 2]
+        ),
+        ordered[-1],
+    )
+    return 1.2 * longest
+
+
+def _write(axes: "Axes", value: float, place: float, edge: float) -> None:
+    """The number beside its bar; within it where the bar is cut."""
+    if value <= edge:
+        axes.text(value, place, f" {value:.3g}", fontsize=7, va="center")
+    else:
+        text = f"{value:.3g} → "
+        axes.text(edge, place, text, fontsize=7, va="center", ha="right", color="white")
 
 
 def _over_load(text: str, figure: str) -> Draw:
@@ -152,6 +184,6 @@ def _with(result: Result, figure: str) -> list[str]:
 def _name_bars(axes: "Axes", subjects: Sequence[str]) -> None:
     axes.set_yticks(range(len(subjects)), subjects, fontsize=8)
     axes.set_ylim(len(subjects) - 0.5, -0.5)  # in the table's order, from above
-    axes.margins(x=0.15)
     axes.grid(axis="x", alpha=0.3)
+    axes.tick_params(axis="x", labelsize=8)
     axes.legend(fontsize=7, framealpha=0.6)
