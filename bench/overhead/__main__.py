@@ -11,15 +11,15 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from subprocess import SubprocessError
 
 import psutil
 
 from bench.overhead import usage
 from bench.overhead.cases import CASES, Case
-from bench.overhead.children import ROOT, NotStarted
+from bench.overhead.children import ROOT, NotMeasured
 from bench.overhead.conditions import conditions
 from bench.overhead.gateway import Place, Tools
-from bench.overhead.idle_streams import NotOpen
 from bench.overhead.measuring import Measure
 from bench.overhead.page import page
 from bench.overhead.plots import plot
@@ -77,7 +77,7 @@ def _measured(measure: Measure, subject: str, repeat: int, tools: Tools) -> Iter
         try:
             for load, figures in measure(subject, place):
                 yield _told(Measured(subject, load, repeat, figures, others_cores()))
-        except (NotStarted, NotOpen, TimeoutError, psutil.NoSuchProcess) as error:
+        except (NotMeasured, TimeoutError, SubprocessError, psutil.NoSuchProcess) as error:
             print(_last_lines(place.home), file=sys.stderr)
             yield _told(Measured(subject, "", repeat, {}, others_cores(), str(error)))
 

@@ -24,8 +24,8 @@ END_S = 12.0
 _NONE: Mapping[str, str] = MappingProxyType({})
 
 
-class NotStarted(Exception):
-    """A process ended, or did not answer, before it could be measured."""
+class NotMeasured(Exception):
+    """Why something has no figures: it did not start, ended early or failed what it was asked."""
 
 
 @contextmanager
@@ -77,23 +77,23 @@ def free_port() -> int:
 
 
 def until_listens(port: int, child: "subprocess.Popen[bytes]") -> None:
-    """Wait until connections are taken. Raises NotStarted when none ever will be."""
+    """Wait until connections are taken. Raises NotMeasured when none ever will be."""
     deadline_s = time.monotonic() + START_S
     while time.monotonic() < deadline_s and child.poll() is None:
         with suppress(OSError), socket.create_connection((HOST, port), timeout=1):
             return
         time.sleep(0.05)
-    raise NotStarted(f"nothing listens on {port}")
+    raise NotMeasured(f"nothing listens on {port}")
 
 
 def until_answers(url: str, child: "subprocess.Popen[bytes]", body: bytes | None = None) -> None:
-    """Wait until a request gets a 200. Raises NotStarted when it never will."""
+    """Wait until a request gets a 200. Raises NotMeasured when it never will."""
     headers = {"content-type": "application/json"}
     deadline_s = time.monotonic() + START_S
     said = ""
     while time.monotonic() < deadline_s:
         if child.poll() is not None:
-            raise NotStarted(f"{child.args!r} ended with code {child.returncode}")
+            raise NotMeasured(f"{child.args!r} ended with code {child.returncode}")
         try:
             with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=30):
                 return
@@ -102,4 +102,4 @@ def until_answers(url: str, child: "subprocess.Popen[bytes]", body: bytes | None
         except OSError as error:
             said = str(error)
         time.sleep(0.1)
-    raise NotStarted(f"{url} does not answer after {START_S:g} s: {said}")
+    raise NotMeasured(f"{url} does not answer after {START_S:g} s: {said}")

@@ -6,8 +6,8 @@ from bench.overhead import headway, peers, vllm
 from bench.overhead.gateway import Start
 
 DIRECT, SMG_GRPC, HEADWAY = "direct", "smg-grpc", "headway"
-TWO_EDGES = "headway, 2 edges"
-VLLM_SERVE, HEADWAY_VLLM = "vllm serve", "headway, vllm"
+TWO_EDGES = "headway-2-edges"
+VLLM_SERVE, HEADWAY_VLLM = "vllm-serve", "headway-vllm"
 
 GATEWAYS: Mapping[str, Start] = {
     DIRECT: peers.direct,

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import uvloop
 
 from bench.overhead import usage
+from bench.overhead.children import NotMeasured
 from bench.overhead.connection import Connection, post
 from bench.overhead.gateway import FAST, Gateway, Place
 from bench.overhead.gateways import GATEWAYS
@@ -26,10 +27,6 @@ BEGUN_S = 120.0
 # A step takes 4 ms for each stream. So a few streams flow, and with 2,500 on a worker each of
 # them is idle for 10 s between two tokens.
 SLOW = replace(FAST, base_ms=1.0, decode_us=4000.0)
-
-
-class NotOpen(Exception):
-    """A stream was refused, or ended by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +81,7 @@ async def _hold(gateway: Gateway, count: int, pids: tuple[int, ...]) -> float:
         await _until_begun(connections)
         await asyncio.sleep(IDLE_S)
         if any(task.done() for task in asking):
-            raise NotOpen(f"{sum(task.done() for task in asking)} of {count} streams ended")
+            raise NotMeasured(f"{sum(task.done() for task in asking)} of {count} streams ended")
         return usage.rss_bytes(pids)
     finally:
         for connection in connections:
@@ -97,5 +94,5 @@ async def _until_begun(connections: list[Connection]) -> None:
         while not all(connection.answer.deltas for connection in connections):
             failures = [each.answer.failure for each in connections if each.answer.failure]
             if failures:
-                raise NotOpen(f"{len(failures)} streams failed: {failures[0]}")
+                raise NotMeasured(f"{len(failures)} streams failed: {failures[0]}")
             await asyncio.sleep(0.2)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
 from bench.overhead import usage
-from bench.overhead.children import ROOT, NotStarted
+from bench.overhead.children import ROOT, NotMeasured
 from bench.overhead.figures import Figures
 from bench.overhead.gateway import FAST, Gateway, Place
 from bench.overhead.gateways import GATEWAYS
@@ -21,6 +21,8 @@ from services.worker.sim_core import SimSettings
 WARM_UP = Load(requests=50, at_once=16, prompt_tokens=50, max_tokens=8, seed=99)
 SETTLED_S = 1.0
 LONGEST_S = 900.0
+FAILED_PART = 0.01
+"""Whoever refuses more of a load has not borne it."""
 Labelled = tuple[str, Figures]
 """Figures, and which load of its case they are of."""
 
@@ -90,7 +92,7 @@ class AtRest:
 
 
 def run_load(url: str, load: Load) -> dict[str, float]:
-    """The figures of a load, which runs in a process of its own. Raises NotStarted."""
+    """The figures of a load, which runs in a process of its own. Raises NotMeasured."""
     command = [sys.executable, "-m", "bench.overhead.load", "--url", url, *flags(load)]
     run = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=LONGEST_S, check=False
@@ -98,8 +100,11 @@ def run_load(url: str, load: Load) -> dict[str, float]:
     if run.stderr:
         print(run.stderr.rstrip(), file=sys.stderr)
     if run.returncode != 0:
-        raise NotStarted(f"the load ended with code {run.returncode}")
+        raise NotMeasured(f"the load ended with code {run.returncode}")
     figures: dict[str, float] = json.loads(run.stdout)
+    asked = figures["requests"] + figures["failed"]
+    if figures["failed"] > FAILED_PART * asked:
+        raise NotMeasured(f"{figures['failed']:.0f} of {asked:.0f} requests failed")
     return figures
 
 
@@ -107,7 +112,7 @@ def _charged(gateway: Gateway, load: Load) -> Figures:
     before = _cpu_s(gateway)
     figures = run_load(gateway.url, load)
     spent = _spent(before, _cpu_s(gateway))
-    if not gateway.services or not figures["requests"]:
+    if not gateway.services:
         return figures
     # By answers that are whole: what failed was paid for all the same.
     for name, seconds in spent.items():

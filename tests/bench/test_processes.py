@@ -8,7 +8,7 @@ import psutil
 import pytest
 
 from bench.overhead import usage
-from bench.overhead.children import NotStarted, free_port, started, until_listens
+from bench.overhead.children import NotMeasured, free_port, started, until_listens
 from bench.overhead.sharing import given
 
 SLEEPER = [sys.executable, "-c", "import time; time.sleep(60)"]
@@ -35,7 +35,7 @@ def test_one_that_will_not_end_is_killed(tmp_path: Path) -> None:
 def test_one_that_ends_early_is_not_waited_for(tmp_path: Path) -> None:
     with started([sys.executable, "-c", ""], tmp_path / "log") as child:
         child.wait(10)
-        with pytest.raises(NotStarted):
+        with pytest.raises(NotMeasured):
             until_listens(free_port(), child)
 
 
