@@ -93,7 +93,7 @@ def until_answers(url: str, child: "subprocess.Popen[bytes]", body: bytes | None
     said = ""
     while time.monotonic() < deadline_s:
         if child.poll() is not None:
-            raise NotMeasured(f"{child.args!r} ended with code {child.returncode}")
+            raise NotMeasured(f"it ended with code {child.returncode}")
         try:
             with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=30):
                 return

@@ -43,8 +43,12 @@ def vllm_serve(place: Place) -> Iterator[Gateway]:
     flags = [f"--{name}={value}" for name, value in SETTINGS.items()]
     flags += [f"--{name}" for name in SWITCHES]
     listen = ["--host", HOST, "--port", str(port), "--served-model-name", MODEL]
-    command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", str(place.tools.model)]
-    with started([*command, *listen, *flags], place.home / "gateway.log", ENVIRONMENT) as child:
+    # What `vllm serve` runs; itself it looks for a package named vllm, and its CPU build is not.
+    command = [sys.executable, "-m", "vllm.entrypoints.launchers.api_server.entry"]
+    model = ["--model", str(place.tools.model)]
+    with started(
+        [*command, *model, *listen, *flags], place.home / "gateway.log", ENVIRONMENT
+    ) as child:
         # It has not begun to import; its threads and processes inherit this.
         os.sched_setaffinity(child.pid, {min(os.sched_getaffinity(0))})
         yield replace(until_chats(port, child), services={})

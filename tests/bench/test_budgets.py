@@ -50,6 +50,12 @@ def test_a_load_that_was_not_measured_is_missing_too() -> None:
     assert verdict(second, {"c": result(measured("us", {"x": 0.5}))}).is_reached is None
 
 
+def test_the_best_of_all_loads_counts_where_no_load_is_named() -> None:
+    most = Budget(case="c", what="w", ours=Of("us", "x", load=None), plus=7.0, at_least=True)
+    rows = [measured("us", {"x": each}, load) for load, each in {"a": 5.0, "b": 8.0}.items()]
+    assert verdict(most, {"c": result(*rows)}).ours == 8.0
+
+
 def test_each_repeat_is_judged_by_itself() -> None:
     rows = [measured("us", {"x": each}, repeat=n) for n, each in enumerate((4.0, 6.0, 3.0))]
     rows += [measured("them", {"x": 10.0}, repeat=n) for n in range(3)]
