@@ -132,7 +132,7 @@ CASES: Mapping[str, Case] = {
         what="As `stream64`, over the number of streams at once.",
         subjects=(DIRECT, "smg-http", SMG_GRPC, HEADWAY),
         measure=UnderLoad(
-            tuple(_streamed(n, max(16, 3 * n)) for n in (1, 8, 32, 64, 128, 256, 512)),
+            tuple(_streamed(n, max(4, 3 * n)) for n in (1, 8, 32, 64, 128, 256, 512)),
             paced(STEP_MS),
         ),
         columns=(Column("tokens/s", "tokens_per_s"), columns.PER_TOKEN, columns.GAPS[1]),
