@@ -21,7 +21,7 @@ from bench.overhead.workload import Load
 ALL = (DIRECT, "smg-http", SMG_GRPC, "vllm-router", "litellm", HEADWAY)
 QUICK = (DIRECT, "smg-http", SMG_GRPC, "vllm-router", HEADWAY)
 RIVALS = (SMG_GRPC, HEADWAY)
-EDGE_SHARE = 0.1
+EDGE_SHARE = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,11 +154,10 @@ CASES: Mapping[str, Case] = {
         what="As `short`, with one edge and with two that share the port; the budget is about the"
         " most that each serves, over the number of requests at once, because a request costs an"
         " edge less the more there are. On two cores an edge is not the limit, so here each edge"
-        f" gets about {EDGE_SHARE:.0%} of a core: it is stopped for the rest of every 20 ms. That"
-        " stands for edges with cores of their own; what two edges take from one another on one"
-        " machine (caches, memory) does not show. *Cores of all edges* says whether they were the"
-        " limit: then two use twice what one uses. (An edge has several threads, so its share is"
-        " not exact.)",
+        f" gets {EDGE_SHARE:.0%} of a core: it is stopped while it has used more. That stands for"
+        " edges with cores of their own; what two edges take from one another on one machine"
+        " (caches, memory) does not show. *Cores of all edges* says whether they were the limit:"
+        f" then it is {EDGE_SHARE:g} for one and {2 * EDGE_SHARE:g} for two.",
         subjects=(HEADWAY, TWO_EDGES),
         measure=UnderLoad(
             tuple(_short(n, 1000) for n in (64, 128, 256, 512)),
