@@ -79,7 +79,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, and with it an answer that is not whole."""
         self._transport = None
-        self._fail(_CLOSED)
+        if self._waiting is not None and not self._waiting.done():
+            self._fail(_CLOSED)
 
     def data_received(self, data: bytes) -> None:
         """The hot path: a part of an answer."""

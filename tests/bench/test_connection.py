@@ -73,6 +73,18 @@ async def test_a_connection_that_ends_early_is_a_failure() -> None:
     assert "closed" in (await read([STREAM[:-30]], and_close=True)).failure
 
 
+async def test_a_connection_that_ends_later_changes_nothing() -> None:
+    connection = Connection()
+    connection.connection_made(Mock(spec=asyncio.Transport))
+    asking = asyncio.create_task(connection.ask(post("host", 80, b"{}"), 3))
+    await asyncio.sleep(0)
+    connection.data_received(STREAM)
+    answer = await asking
+    connection.connection_lost(None)  # a server closes what nobody has used for a while
+    assert answer.failure == ""
+    assert not connection.is_open
+
+
 async def test_a_body_says_its_tokens() -> None:
     body = b'{"usage":{"completion_tokens":7}}'
     for whole in (JSON % (200, len(body), body), CHUNKED_JSON + chunks(body[:9], body[9:])):
