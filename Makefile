@@ -1,12 +1,12 @@
 # make up      run the whole system on this machine
 # make test    all checks and tests
 # make gen     gen/ from protos/ (also done by itself when a proto changed)
-# make bench   all tables and plots of docs/benchmarks/ again, page by page as below; about 3 hours
+# make bench   all tables and plots of docs/benchmarks/ again, page by page as below; 3 to 4 hours
 # make bench-overhead   CPU, latency and throughput beside smg, vllm-router and LiteLLM, which it installs; 100 min
 # make bench-vllm       routing on real vLLM; 3 min
-# make bench-placing    placements a second, bursts, fairness; 12 min
-# make bench-index      the prefix index; 25 min
-# make bench-routing    policies on MOONCAKE=FILE, the trace that docs/benchmarks/routing.md names; 40 min
+# make bench-placing    placements a second, bursts, fairness; 10 min
+# make bench-index      the prefix index; 15 min
+# make bench-routing    policies on MOONCAKE=FILE, the trace that docs/benchmarks/routing.md names; an hour
 # make clean   forget what was generated and installed here
 
 # The locks are made for this Python; any later one that has their wheels does too.

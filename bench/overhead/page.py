@@ -10,7 +10,7 @@ from bench.overhead.results import Result, Results
 HEADING = """\
 # Overhead: what the gateway costs, beside its peers
 
-Made by `make bench-overhead` and `make bench-vllm` from [overhead.json](overhead.json). Nothing
+Made by `make bench-overhead` from [overhead.json](overhead.json). Nothing
 here is written by hand: look for reasons in [hot-path.md](hot-path.md). Parts of it:
 `python -m bench.overhead --help`.
 
