@@ -32,6 +32,8 @@ LINES = (
     ("requests", "requests/s", "requests_per_s"),
     ("requests", "CPU, ms a request", "cpu_ms_a_request"),
 )
+WIDE = ("tokens_per_s", "cpu_us_a_token")
+"""Over so many callers these go through more than two decades."""
 Draw = Callable[["Axes", Result], None]
 
 
@@ -151,7 +153,8 @@ def _write(axes: "Axes", value: float, place: float, edge: float) -> None:
 
 def _over_load(text: str, figure: str) -> Draw:
     def draw(axes: "Axes", result: Result) -> None:
-        for number, subject in enumerate(_with(result, figure)):
+        for subject in _with(result, figure):
+            number = result.subjects.index(subject)  # of one colour in all panels
             points = [
                 (int(load.split()[0]), value)
                 for load in result.loads
@@ -165,10 +168,18 @@ def _over_load(text: str, figure: str) -> Draw:
                 label=subject,
                 markersize=4,
             )
+        asked = [int(load.split()[0]) for load in result.loads]
         axes.set_xscale("log", base=2)
+        axes.set_xticks(asked, [str(each) for each in asked], fontsize=8)
         axes.set_xlabel("at once", fontsize=8)
         axes.set_ylabel(text, fontsize=8)
-        axes.set_ylim(bottom=0)
+        if figure in WIDE:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter("{x:g}")
+            axes.yaxis.set_minor_formatter("")
+        else:
+            axes.set_ylim(bottom=0)
+        axes.tick_params(axis="y", labelsize=8)
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7, framealpha=0.6)
 
