@@ -1,6 +1,12 @@
 # make up      run the whole system on this machine
 # make test    all checks and tests
 # make gen     gen/ from protos/ (also done by itself when a proto changed)
+# make bench   all tables and plots of docs/benchmarks/ again, page by page as below; 3 to 4 hours
+# make bench-overhead   CPU, latency and throughput beside smg, vllm-router and LiteLLM, which it installs; 100 min
+# make bench-vllm       routing on real vLLM; 3 min
+# make bench-placing    placements a second, bursts, fairness; 10 min
+# make bench-index      the prefix index; 15 min
+# make bench-routing    policies on MOONCAKE=FILE, the trace that docs/benchmarks/routing.md names; an hour
 # make clean   forget what was generated and installed here
 
 # The locks are made for this Python; any later one that has their wheels does too.
@@ -13,10 +19,18 @@ INSTALLED := $(VENV)/.installed-$(HARDWARE)
 GENERATED := gen/.generated
 PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-compile
 
+# The peers that bench/overhead measures beside this; both may be environments that are there already.
+PEERS ?= .peers
+LITELLM ?= .peers-litellm
+PAGES := overhead vllm placing index routing
+# Tables on Mooncake's trace are left as they are without it.
+MOONCAKE ?=
+export MOONCAKE
+
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down test gen setup clean
+.PHONY: help up down test bench gen setup clean $(PAGES:%=bench-%)
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -69,5 +83,27 @@ test: setup
 	$(call stage,protos against main,! git rev-parse --quiet --verify main >/dev/null || $(BIN)/buf breaking --against '.git#branch=main')
 	$(call stage,tests,$(BIN)/pytest $(PYTEST))
 
+bench: $(PAGES:%=bench-%)
+
+bench-overhead: setup $(PEERS)/.installed $(LITELLM)/.installed
+	$(call stage,overhead,$(BIN)/python -m bench.overhead --peers $(PEERS) --litellm $(LITELLM) $(BENCH))
+
+$(filter-out bench-overhead,$(PAGES:%=bench-%)): bench-%: setup
+	$(call stage,$*,$(BIN)/python -m bench.pages docs/benchmarks/$*.md $(BENCH))
+
+$(PEERS)/.installed: requirements/peers.txt
+	$(call peers,$(@D),$<)
+
+$(LITELLM)/.installed: requirements/peers-litellm.txt
+	$(call peers,$(@D),$<)
+
+# $(call peers,FOLDER,LOCK): a virtual environment of its own, with exactly what the lock names.
+define peers
+	@test -x $(1)/bin/python || { echo "making $(1)"; $(PYTHON) -m venv $(1); }
+	@echo "installing $$(grep -c == $(2)) packages of $(2)"
+	@$(1)/bin/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps -r $(2)
+	@touch $@
+endef
+
 clean:
-	rm -rf $(VENV) gen build *.egg-info .headway
+	rm -rf $(VENV) gen build *.egg-info .headway .peers .peers-litellm

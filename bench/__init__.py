@@ -1,1 +1,1 @@
-"""Load on a running system, by HTTP or on the inner services by gRPC."""
+"""Load on a running system, and what makes the tables of docs/benchmarks/."""

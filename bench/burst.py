@@ -127,7 +127,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     run = virtual if arguments.where == "virtual" else product
-    print(f"the load bound needs {fewest_workers(arguments.workers)} workers")
+    print(f"the load bound needs {fewest_workers(arguments.workers)} workers\n")
     print(
         "| policy | requests a worker | max/mean | prompt | computed so often | over that ideal |"
     )
