@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from services.scheduler.candidates import Candidates, Floats
+from services.scheduler.candidates import Candidates
 from services.scheduler.facts import Key, Request
-from services.scheduler.fleet import Ints
+from services.scheduler.fleet import Floats, Ints
 from services.scheduler.placement import Chance, Policy, least
 
 BALANCE_ABS = 32

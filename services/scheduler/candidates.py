@@ -1,15 +1,14 @@
 """Filter: the workers that can run a request now, and what is known of each. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 
 from services.scheduler.adapters import Adapters
 from services.scheduler.answers import AnswerLengths
 from services.scheduler.books import Books
 from services.scheduler.facts import Request
-from services.scheduler.fleet import Bools, Fleet, Ints, Roster
+from services.scheduler.fleet import SLOTS, Bools, Fleet, Floats, Ints, Roster
 from services.scheduler.index import PrefixIndex
 from services.scheduler.outcomes import TooLarge
 from services.scheduler.rates import Rates
@@ -23,12 +22,16 @@ OVERDUE, OVERDUE_S = 3.0, 1.0
 UNKNOWN_PATIENCE = 10
 """Times that, while its speed is a guess."""
 
-Floats = npt.NDArray[np.float64]
+NO_WAIT_S = np.zeros(SLOTS)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, kw_only=True)
 class Candidates:
-    """One row a worker, ordered by id: the first of equals is the one to choose."""
+    """One row a worker, ordered by id: the first of equals is the one to choose.
+
+    Nobody writes here once it is made. It is not frozen, because there is one for each request,
+    and that would take as long as three of its columns.
+    """
 
     roster: Roster
     cached_tokens: Ints
@@ -51,6 +54,14 @@ class Candidates:
     """Whether its tenant has asked for less than its share, while others wait."""
     load_s: Floats | float = 0.0
     """To load the request's adapter, where it is not loaded."""
+    tokens_before: Ints = field(init=False)
+    """Queued tokens as they are priced, where not everybody has reported."""
+    memory_s: Floats = field(init=False)
+    """Until requests have ended whose part of the cache this one needs."""
+
+    def __post_init__(self) -> None:
+        self.tokens_before = self._tokens_before()
+        self.memory_s = self._memory_s()
 
     def __len__(self) -> int:
         return len(self.roster)
@@ -58,25 +69,32 @@ class Candidates:
     def wait_s(self) -> Floats:
         """Until each worker may be given the request, about."""
         ahead_s = self.queued_tokens * self.prefill_s_per_token
-        wait_s: Floats = np.maximum(0.0, ahead_s - self.lead_s()) + self.memory_s()
+        wait_s: Floats = np.maximum(0.0, ahead_s - self.lead_s()) + self.memory_s
         return wait_s
 
     def lead_s(self) -> Floats:
         """How long before its end a worker's work counts as nearly done."""
         return lead_s(self.roster, self.prefill_s_per_token)
 
-    def memory_s(self) -> Floats:
-        """Until requests have ended whose part of the cache this one needs.
+    def _tokens_before(self) -> Ints:
+        # Unknown is not zero: beside what was placed on it since, a worker that has not reported
+        # is taken to be as busy as the busiest that has.
+        queued, roster = self.queued_tokens, self.roster
+        if roster.all_reported or roster.none_reported:
+            return queued
+        reported = roster.reported
+        return np.where(reported, queued, queued + queued[reported].max())
 
-        Each leaves after the steps of its answer, so what is held is given back evenly over
-        that time.
-        """
+    def _memory_s(self) -> Floats:
+        # Each leaves after the steps of its answer, so what is held is given back evenly over
+        # that time.
         memory = self.roster.memory_tokens
+        prompt_tokens = self.cached_tokens.item(0) + self.uncached_tokens.item(0)
+        least = self.roster.least_memory_tokens - prompt_tokens - self.answer_tokens
+        if not np.count_nonzero(self.held_tokens > least):  # mostly so
+            return NO_WAIT_S[: len(memory)]
         needed = np.minimum(self.uncached_tokens + self.answer_tokens, memory)
-        lacking = self.held_tokens + needed - memory
-        if lacking.max() <= 0:  # mostly so, and it is asked for each request
-            return np.zeros(len(lacking))
-        lacking = np.maximum(0, lacking)
+        lacking = np.maximum(0, self.held_tokens + needed - memory)
         step_s = self.step_s + self.step_s_per_decode * self.requests
         wait_s: Floats = self.answer_tokens * step_s * lacking / np.maximum(1, self.held_tokens)
         return wait_s
@@ -123,35 +141,43 @@ class Filter:
         return roster if below.all() else roster.only(below)
 
     def candidates(
-        self, request: Request, roster: Roster, now_s: float, promised: Ints
+        self,
+        request: Request,
+        roster: Roster,
+        now_s: float,
+        promised: Ints | None = None,
+        owed: bool = False,
     ) -> Candidates:
-        """What is known of these workers now, for this request."""
+        """What is known of these workers now, for this request; `promised` tokens are ahead too."""
         books, rates, slots = self.books, self.rates, roster.slots
         per_token_s = rates.prefill_s_per_token[slots]
         cached = self._cached_tokens(request, roster)
+        ahead = self.tokens_ahead(roster, per_token_s, now_s)
         return Candidates(
             roster=roster,
             cached_tokens=cached,
             uncached_tokens=request.prompt_tokens - cached,
             requests=books.requests[slots],
             waiting=books.waiting[slots],
-            queued_tokens=self.tokens_ahead(roster, now_s) + promised[slots],
+            queued_tokens=ahead if promised is None else ahead + promised[slots],
             held_tokens=books.held_tokens[slots],
             prefill_s_per_token=per_token_s,
             step_s=rates.step_s[slots],
             step_s_per_decode=rates.step_s_per_decode[slots],
             answer_tokens=self.answers.expected(request),
             demand=self.traffic.demand(slots, per_token_s, now_s),
+            owed=owed,
             load_s=self.adapters.load_s(request.pool.adapter, slots),
         )
 
     def is_nearly_done(self, roster: Roster, now_s: float) -> Bools:
         """Whether each worker will soon have computed all that it was given."""
         per_token_s = self.rates.prefill_s_per_token[roster.slots]
-        done: Bools = self.tokens_ahead(roster, now_s) * per_token_s <= lead_s(roster, per_token_s)
+        ahead_s = self.tokens_ahead(roster, per_token_s, now_s) * per_token_s
+        done: Bools = ahead_s <= lead_s(roster, per_token_s)
         return done
 
-    def tokens_ahead(self, roster: Roster, now_s: float) -> Ints:
+    def tokens_ahead(self, roster: Roster, per_token_s: Floats, now_s: float) -> Ints:
         """Queued tokens, less what has been computed of them since an engine was last heard of.
 
         It says when a prompt is computed, not how far it has come: at most the first in its
@@ -159,19 +185,19 @@ class Filter:
         for long after that looks the busier the longer it is: it may have stopped.
         """
         books, slots = self.books, roster.slots
-        ahead = books.tokens_ahead[slots]
         unheard_s = now_s - books.heard_s[slots]
-        per_token_s = self.rates.prefill_s_per_token[slots]
         by_time = unheard_s / per_token_s
         most = np.maximum(books.head_tokens[slots], roster.step_budget_tokens)
         # What came from elsewhere has no known beginning.
         queued = books.queued_tokens[slots]
-        done = np.minimum(by_time, np.minimum(most, queued))
+        late = np.minimum(by_time, np.minimum(most, queued))
+        np.negative(late, out=late)
         # Long overdue, it may well take as long again: the more it was silent, the less it suits.
-        patience = np.where(self.rates.known[slots], 1, UNKNOWN_PATIENCE)
-        limit = patience * (OVERDUE * most + OVERDUE_S / per_token_s)
-        overdue = np.where(queued > 0, np.maximum(0, by_time - limit), 0)
-        left: Ints = ahead + (overdue - done).astype(np.int64)
+        if np.count_nonzero(unheard_s > OVERDUE_S):
+            patience = np.where(self.rates.known[slots], 1, UNKNOWN_PATIENCE)
+            limit = patience * (OVERDUE * most + OVERDUE_S / per_token_s)
+            late += np.where(queued > 0, np.maximum(0, by_time - limit), 0)
+        left: Ints = books.tokens_ahead[slots] + late.astype(np.int64)
         return left
 
     def _cached_tokens(self, request: Request, roster: Roster) -> Ints:
@@ -180,7 +206,8 @@ class Filter:
         # The last token's logits are needed: an engine computes at least one token.
         usable = (request.prompt_tokens - 1) // size
         cached: Ints = np.minimum(depths[roster.slots], usable) * size
-        cached[roster.block_size != size] = 0
+        if not roster.block_sizes <= {size}:
+            cached[roster.block_size != size] = 0
         return cached
 
 

@@ -1,13 +1,13 @@
 """Filter, score, pick: which worker a request goes to, or why to none. Pure; writes nothing."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from services.scheduler.candidates import Candidates, Filter, Floats
-from services.scheduler.decisions import Considered
+from services.scheduler.candidates import Candidates, Filter
+from services.scheduler.decisions import Figures
 from services.scheduler.facts import Pool, Request
-from services.scheduler.fleet import SLOTS, Bools, Fleet, Ints, Roster
+from services.scheduler.fleet import SLOTS, Bools, Fleet, Floats, Ints, Roster
 from services.scheduler.outcomes import (
     DeadlinePassed,
     Decision,
@@ -23,7 +23,6 @@ from services.scheduler.rates import Rates
 
 REJOIN_S = 1.0
 """When to come again for a pool without workers: a worker joins again within a second."""
-NOTHING = np.zeros(SLOTS, np.int64)
 CONSIDERED_KEPT = 8
 """Candidates that a decision record keeps."""
 
@@ -34,7 +33,7 @@ class Chosen:
 
     slot: int
     placed: Placed
-    considered: tuple[Considered, ...]
+    considered: Figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ class Line:
 
     refilled: Bools = field(default_factory=lambda: np.zeros(SLOTS, np.bool_))
     """Those that may be given something."""
-    promised: Ints = field(default_factory=NOTHING.copy)
+    promised: Ints = field(default_factory=lambda: np.zeros(SLOTS, np.int64))
     """Tokens of those who were passed over because they wait for the worker."""
     owed: frozenset[str] = frozenset()
     """Tenants that have asked for less than their share."""
@@ -78,10 +77,11 @@ class Deciding:
         open_ = self._filter.below_max_running(fitting)
         if not len(open_):
             return Waiting()
-        promised = NOTHING if line is None else line.promised
-        candidates = self._filter.candidates(request, open_, now_s, promised)
-        if line is not None and request.tenant in line.owed:
-            candidates = replace(candidates, owed=True)
+        if line is None:
+            candidates = self._filter.candidates(request, open_, now_s)
+        else:
+            owed = request.tenant in line.owed
+            candidates = self._filter.candidates(request, open_, now_s, line.promised, owed)
         return self._choose(request, candidates, now_s, line)
 
     def fitting(self, request: Request) -> Roster | UnknownModel | FleetEmpty | TooLarge:
@@ -117,17 +117,17 @@ class Deciding:
                     return DeadlinePassed(now_s - request.arrived_s)
                 row = int(np.argmin(np.where(in_time, ttft_s, np.inf)))
             if not self._has_room(candidates, row, line):
-                slot = int(candidates.roster.slots[row])
-                return Hold(slot, int(candidates.uncached_tokens[row]))
-        slot = int(candidates.roster.slots[row])
+                slot = candidates.roster.slots.item(row)
+                return Hold(slot, candidates.uncached_tokens.item(row))
+        slot = candidates.roster.slots.item(row)
         waited_s = now_s - request.arrived_s
         decision = Decision(
             self._policy.name,
             len(candidates),
-            int(candidates.queued_tokens[row]),
-            waited_s + float(ttft_s[row]) if self._rates.known[slot] else None,
+            candidates.queued_tokens.item(row),
+            waited_s + ttft_s.item(row) if self._rates.known[slot] else None,
         )
-        placed = self._placed(slot, int(candidates.cached_tokens[row]), decision, waited_s)
+        placed = self._placed(slot, candidates.cached_tokens.item(row), decision, waited_s)
         return Chosen(slot, placed, self._considered(candidates, ttft_s))
 
     def _in_time(self, request: Request, candidates: Candidates, now_s: float) -> Bools:
@@ -143,10 +143,10 @@ class Deciding:
         While nobody waits, until its next step is full. Else when it is nearly done with what
         it has, and then as much as one step takes: what an engine has, no other can overtake.
         """
-        if candidates.memory_s()[row] > 0.0:
+        if candidates.memory_s.item(row) > 0.0:
             return False
-        ahead = int(candidates.queued_tokens[row])
-        budget = int(candidates.roster.step_budget_tokens[row])
+        ahead = candidates.queued_tokens.item(row)
+        budget = candidates.roster.step_budget_tokens.item(row)
         if line is None:
             return ahead < budget
         if not line.refilled[candidates.roster.slots[row]]:
@@ -154,19 +154,16 @@ class Deciding:
         nearly_done = ahead * candidates.prefill_s_per_token[row] <= candidates.lead_s()[row]
         return bool(nearly_done or ahead + candidates.uncached_tokens[row] <= budget)
 
-    def _considered(self, candidates: Candidates, ttft_s: Floats) -> tuple[Considered, ...]:
+    def _considered(self, candidates: Candidates, ttft_s: Floats) -> Figures:
         """The candidates with the least predicted time, for the record."""
-        few = len(candidates) <= CONSIDERED_KEPT
-        best = slice(None) if few else np.argpartition(ttft_s, CONSIDERED_KEPT)[:CONSIDERED_KEPT]
-        columns = (
-            candidates.roster.slots,
-            candidates.cached_tokens,
-            candidates.queued_tokens,
-            candidates.requests,
-            ttft_s,
-        )
-        rows = zip(*(column[best].tolist() for column in columns), strict=True)
-        return tuple(Considered(self._fleet.in_slot(slot).id, *figures) for slot, *figures in rows)
+        slots, cached = candidates.roster.slots, candidates.cached_tokens
+        queued, requests = candidates.queued_tokens, candidates.requests
+        if len(candidates) > CONSIDERED_KEPT:
+            best = np.argpartition(ttft_s, CONSIDERED_KEPT)[:CONSIDERED_KEPT]
+            slots, cached, queued = slots[best], cached[best], queued[best]
+            requests, ttft_s = requests[best], ttft_s[best]
+        hellos = [self._fleet.in_slot(slot).hello for slot in slots.tolist()]
+        return Figures(hellos, cached, queued, requests, ttft_s)
 
     def _nobody(self, pool: Pool) -> UnknownModel | FleetEmpty:
         # Before any worker has joined nothing is known, and unknown is not "no".

@@ -5,6 +5,7 @@ All calls run to their end on one event loop, so the core needs no lock.
 
 import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from itertools import count
 
@@ -18,7 +19,7 @@ from services.scheduler.facts import BY_HAND, Key, Report, Request
 from services.scheduler.fleet import Member
 from services.scheduler.metrics import OUTCOMES, Metrics
 from services.scheduler.outbox import Ending, Outbox
-from services.scheduler.outcomes import Finished, Outcome, Placed, Settled, Waiting
+from services.scheduler.outcomes import Answer, Finished, Outcome, Placed, Settled, Waiting
 from services.scheduler.scheduler import PASS_APART_S, Scheduler
 from services.scheduler.witness import Witness
 
@@ -70,9 +71,7 @@ class Desk:
             self._finish(owner, report, started_s)
         response = pb.PlaceBatchesResponse(batch=message.batch)
         for item in message.items:
-            result = self._result(owner, item)
-            if result is not None:
-                response.results.append(result)
+            self._answer(owner, item, response)
         for request_id in message.withdrawn:
             self.core.finish(Key(owner, request_id), started_s)
         self._outboxes[owner].put(response)
@@ -93,7 +92,9 @@ class Desk:
         if isinstance(outcome, Waiting):
             outcome, place_us = await self._answer_by_hand(request.key, now_s)
         if isinstance(outcome, Placed):
-            return wire.write_placed(outcome, place_us, self._lease_ms)
+            response = pb.PlaceResponse(lease_ms=self._lease_ms)
+            wire.write_placed(response, outcome, place_us)
+            return response
         return wire.refusal(outcome)
 
     def finish_by_hand(self, report: pb.FinishRequest) -> bool:
@@ -108,9 +109,16 @@ class Desk:
     def settle(self, since_s: float) -> None:
         """Send what the core has answered, and tell who watches of a changed fleet."""
         answers = self.core.take_answers()
+        if answers:
+            self._send(answers, since_s)
+        self._tell_watchers()
+        if self.core.queue:
+            self._waited_for.set()
+
+    def _send(self, answers: Sequence[Answer], since_s: float) -> None:
         now_s = time.monotonic()
-        place_s = (now_s - since_s) / max(1, len(answers))
-        late: dict[int, list[pb.PlaceResult]] = {}
+        place_s = (now_s - since_s) / len(answers)
+        late: dict[int, pb.PlaceBatchesResponse] = {}
         for request, outcome in ((each.request, each.outcome) for each in answers):
             self._note(request, outcome, place_s, now_s)
             place_us = round(place_s * 1e6)
@@ -119,13 +127,10 @@ class Desk:
                 if not answer.done():  # its caller may have gone in this very turn
                     answer.set_result((outcome, place_us))
             else:
-                result = self._write(request.key.request_id, outcome, place_us)
-                late.setdefault(request.key.owner, []).append(result)
-        for owner, results in late.items():
-            self._outboxes[owner].put(pb.PlaceBatchesResponse(results=results))
-        self._tell_watchers()
-        if self.core.queue:
-            self._waited_for.set()
+                response = late.setdefault(request.key.owner, pb.PlaceBatchesResponse())
+                self._write(response, request.key.request_id, outcome, place_us)
+        for owner, response in late.items():
+            self._outboxes[owner].put(response)
 
     async def until_waited_for(self, most_s: float) -> None:
         """Return after a while; soon, if somebody waits, and then who has room is placed."""
@@ -149,18 +154,20 @@ class Desk:
         for outbox in self._outboxes.values():
             outbox.close(ending)
 
-    def _result(self, owner: int, item: pb.PlaceItem) -> pb.PlaceResult | None:
+    def _answer(self, owner: int, item: pb.PlaceItem, response: pb.PlaceBatchesResponse) -> None:
+        """Add the item's result to the response, unless it has to wait."""
         now_s = time.monotonic()
         request_id = item.request.request_id
         try:
             hashes = wire.read_hashes(item.block_hashes)
             request = wire.read_request(item.request, hashes, owner, now_s)
         except wire.Malformed as error:
-            return wire.write_invalid(request_id, error)
+            result = response.results.add(request_id=request_id)
+            result.turned_away.CopyFrom(wire.write_invalid(error))
+            return
         outcome, place_us = self._place(request, now_s)
-        if isinstance(outcome, Waiting):
-            return None
-        return self._write(request_id, outcome, place_us)
+        if not isinstance(outcome, Waiting):
+            self._write(response, request_id, outcome, place_us)
 
     def _place(self, request: Request, now_s: float) -> tuple[Outcome, int]:
         outcome = self.core.place(request, now_s)
@@ -199,12 +206,14 @@ class Desk:
             self._witness.ended(key, now_s, actual_s, report.completion_tokens)
         return finished
 
-    def _write(self, request_id: str, outcome: Settled, place_us: int) -> pb.PlaceResult:
+    def _write(
+        self, response: pb.PlaceBatchesResponse, request_id: str, outcome: Settled, place_us: int
+    ) -> None:
+        result = response.results.add(request_id=request_id)
         if isinstance(outcome, Placed):
-            placed = wire.write_placed(outcome, place_us, 0)
-            return pb.PlaceResult(request_id=request_id, placed=placed)
-        turned_away = wire.write_turned_away(outcome)
-        return pb.PlaceResult(request_id=request_id, turned_away=turned_away)
+            wire.write_placed(result.placed, outcome, place_us)
+        else:
+            result.turned_away.CopyFrom(wire.write_turned_away(outcome))
 
     def _note(self, request: Request, outcome: Settled, place_s: float, end_s: float) -> None:
         self._metrics.answered(outcome, place_s)

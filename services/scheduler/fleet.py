@@ -5,7 +5,7 @@ no other way in or out. Each has a slot, by which books, rates and index know it
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from heapq import heappop, heappush
 
 import numpy as np
@@ -21,6 +21,7 @@ UNBOUNDED = 1 << 60
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
 
 
 class FleetFull(Exception):
@@ -65,13 +66,27 @@ class Roster:
     max_model_tokens: Ints
     max_running: Ints
     step_budget_tokens: Ints
+    # Of all rows, asked for each request.
+    all_reported: bool = field(init=False)
+    none_reported: bool = field(init=False)
+    least_memory_tokens: int = field(init=False)
+    block_sizes: frozenset[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        reported = np.count_nonzero(self.reported)
+        object.__setattr__(self, "all_reported", reported == len(self))
+        object.__setattr__(self, "none_reported", reported == 0)
+        least = self.memory_tokens.min(initial=UNBOUNDED)
+        object.__setattr__(self, "least_memory_tokens", int(least))
+        object.__setattr__(self, "block_sizes", frozenset(self.block_size.tolist()))
 
     def __len__(self) -> int:
         return len(self.slots)
 
     def only(self, rows: Bools) -> "Roster":
         """Some of the workers."""
-        return Roster(*(getattr(self, column.name)[rows] for column in fields(self)))
+        columns = (column for column in fields(self) if column.init)
+        return Roster(*(getattr(self, column.name)[rows] for column in columns))
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,6 @@ def _write_record(record: DecisionRecord, now_s: float) -> pb.DecisionRecord:
         prompt_tokens=request.prompt_tokens,
         worker_id=placed.worker_id,
         cached_tokens=placed.cached_tokens,
-        decision=write_decision(placed.decision),
         waited_us=round(placed.waited_s * 1e6),
         age_ms=round((now_s - record.decided_s) * 1000),
         considered=[
@@ -51,6 +50,7 @@ def _write_record(record: DecisionRecord, now_s: float) -> pb.DecisionRecord:
             for each in record.considered
         ],
     )
+    write_decision(message.decision, placed.decision)
     if record.actual_ttft_s is not None:
         message.actual_ttft_ms = record.actual_ttft_s * 1000
     return message

@@ -10,9 +10,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from services.scheduler.candidates import Candidates, Floats
+from services.scheduler.candidates import Candidates
 from services.scheduler.facts import Pool, Request
-from services.scheduler.fleet import Ints
+from services.scheduler.fleet import Floats, Ints
 
 HASHED_TOKENS = 256
 """`prefix_hash` keeps together the prompts that agree in so many tokens."""
@@ -53,7 +53,7 @@ class Predicted:
 
     def choose(self, request: Request, candidates: Candidates, ttft_s: Floats) -> int:
         """The cheapest worker."""
-        return int(np.argmin(ttft_s + externality_s(candidates)))
+        return int((ttft_s + externality_s(candidates)).argmin())
 
 
 @dataclass(slots=True)
@@ -131,12 +131,12 @@ POLICIES: dict[str, Callable[[Chance], Policy]] = {
 
 def predicted_ttft_s(candidates: Candidates) -> Floats:
     """Seconds to the first token: the work ahead, its own prefill, and the steps' own time."""
-    tokens = _queued_tokens(candidates) + candidates.uncached_tokens
+    tokens = candidates.tokens_before + candidates.uncached_tokens
     steps = np.ceil(tokens / candidates.roster.step_budget_tokens)
     # Who is ahead of it decodes by the time that it is computed.
     step_s = candidates.step_s + candidates.step_s_per_decode * candidates.requests
     ttft_s: Floats = tokens * candidates.prefill_s_per_token + steps * step_s
-    ttft_s += candidates.load_s + candidates.memory_s()
+    ttft_s += candidates.load_s + candidates.memory_s
     return ttft_s
 
 
@@ -158,7 +158,7 @@ def externality_s(candidates: Candidates) -> Floats:
     if candidates.owed:
         return np.zeros(len(candidates))
     prefill_s = candidates.uncached_tokens * candidates.prefill_s_per_token
-    ahead_s = _queued_tokens(candidates) * candidates.prefill_s_per_token
+    ahead_s = candidates.tokens_before * candidates.prefill_s_per_token
     later_s = candidates.demand.delayed_per_s * prefill_s * (ahead_s + prefill_s / 2)
     decode_s = candidates.answer_tokens * candidates.step_s_per_decode
     decoding = candidates.requests - candidates.waiting
@@ -171,16 +171,6 @@ def least(first: Ints, second: Ints) -> int:
     """The row with the least first key, and of those the least second."""
     rows = np.flatnonzero(first == first.min())
     return int(rows[np.argmin(second[rows])])
-
-
-def _queued_tokens(candidates: Candidates) -> Ints:
-    # Unknown is not zero: beside what was placed on it since, a worker that has not reported
-    # is taken to be as busy as the busiest that has.
-    queued = candidates.queued_tokens
-    reported = candidates.roster.reported
-    if reported.all() or not reported.any():
-        return queued
-    return np.where(reported, queued, queued + queued[reported].max())
 
 
 def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

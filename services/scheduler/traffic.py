@@ -8,11 +8,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from services.scheduler.fleet import Ints
-
-Floats = npt.NDArray[np.float64]
+from services.scheduler.fleet import Floats, Ints
 
 WINDOW_S = 60.0
 QUIET_S = 10.0

@@ -29,6 +29,7 @@ from services.scheduler.outcomes import (
 )
 
 KINDS = {pb.WORKER_KIND_GENERATE: Kind.GENERATE, pb.WORKER_KIND_EMBED: Kind.EMBED}
+NONE: frozenset[str] = frozenset()
 KINDS_ON_WIRE = {kind: number for number, kind in KINDS.items()}
 
 
@@ -102,7 +103,7 @@ def read_request(
         block_size=message.block_size or 1,
         tenant=message.tenant,
         priority=message.priority,
-        excluded_workers=frozenset(message.excluded_workers),
+        excluded_workers=frozenset(message.excluded_workers) if message.excluded_workers else NONE,
         arrived_s=now_s,
         deadline_s=deadline_s,
         lease_s=lease_s,
@@ -118,28 +119,26 @@ def read_hashes(packed: bytes) -> tuple[int, ...]:
     return struct.unpack(f"<{count}Q", packed)
 
 
-def write_placed(placed: Placed, place_us: int, lease_ms: int) -> pb.PlaceResponse:
+def write_placed(message: pb.PlaceResponse, placed: Placed, place_us: int) -> None:
     """Where a request goes."""
-    return pb.PlaceResponse(
-        worker_id=placed.worker_id,
-        address=placed.address,
-        epoch=placed.epoch,
-        cached_tokens=placed.cached_tokens,
-        timings=pb.PlaceTimings(admission_queue_us=round(placed.waited_s * 1e6), place_us=place_us),
-        decision=write_decision(placed.decision),
-        lease_ms=lease_ms,
-    )
+    # Into the message and field by field: a message made for another is copied into it.
+    message.worker_id = placed.worker_id
+    message.address = placed.address
+    message.epoch = placed.epoch
+    message.cached_tokens = placed.cached_tokens
+    timings = message.timings
+    timings.admission_queue_us = round(placed.waited_s * 1e6)
+    timings.place_us = place_us
+    write_decision(message.decision, placed.decision)
 
 
-def write_decision(decision: Decision) -> pb.Decision:
+def write_decision(message: pb.Decision, decision: Decision) -> None:
     """Why a worker was chosen."""
-    predicted_s = decision.predicted_ttft_s
-    return pb.Decision(
-        policy=decision.policy,
-        candidates=decision.candidates,
-        predicted_ttft_ms=None if predicted_s is None else predicted_s * 1000,
-        queued_prefill_tokens=decision.queued_prefill_tokens,
-    )
+    message.policy = decision.policy
+    message.candidates = decision.candidates
+    message.queued_prefill_tokens = decision.queued_prefill_tokens
+    if decision.predicted_ttft_s is not None:
+        message.predicted_ttft_ms = decision.predicted_ttft_s * 1000
 
 
 def write_turned_away(outcome: TurnedAway) -> pb.TurnedAway:
@@ -153,11 +152,9 @@ def write_turned_away(outcome: TurnedAway) -> pb.TurnedAway:
     )
 
 
-def write_invalid(request_id: str, error: Malformed) -> pb.PlaceResult:
+def write_invalid(error: Malformed) -> pb.TurnedAway:
     """One request of a batch breaks its contract; the others are none the worse."""
-    reason = pb.TURNED_AWAY_REASON_INVALID
-    turned_away = pb.TurnedAway(reason=reason, message=str(error))
-    return pb.PlaceResult(request_id=request_id, turned_away=turned_away)
+    return pb.TurnedAway(reason=pb.TURNED_AWAY_REASON_INVALID, message=str(error))
 
 
 def read_hello(message: pb.Hello) -> Hello:

@@ -199,5 +199,5 @@ def test_a_cache_that_is_full_makes_it_wait_until_answers_have_ended() -> None:
     known = candidates(crowded, worker(step_s=0.01))
     lacking = PROMPT + ANSWER - 50
     wait_s = ANSWER * 0.01 * lacking / (10**6 - 50)
-    assert known.memory_s().tolist() == pytest.approx([wait_s, 0.0])
+    assert known.memory_s.tolist() == pytest.approx([wait_s, 0.0])
     assert np.diff(predicted_ttft_s(known)).tolist() == pytest.approx([-wait_s])
