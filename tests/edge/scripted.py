@@ -138,6 +138,8 @@ class ScriptedWorker(worker_rpc.WorkerServiceServicer):
     width: int = 1  # how often a delta's text repeats its character
     paced: bool = False  # a frame leaves only after `step` was set
     step: asyncio.Event = field(default_factory=asyncio.Event)
+    open_pipes: int = 0
+    opened_pipes: int = 0  # ever
     asked: list[worker.GenerateRequest] = field(default_factory=list)
     aborted: list[int] = field(default_factory=list)
     heard: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -147,6 +149,8 @@ class ScriptedWorker(worker_rpc.WorkerServiceServicer):
     ) -> AsyncIterator[worker.PipeResponse]:
         frames: asyncio.Queue[worker.PipeResponse | None] = asyncio.Queue()
         reader = asyncio.create_task(self._read(requests, frames))
+        self.open_pipes += 1
+        self.opened_pipes += 1
         try:
             while (frame := await frames.get()) is not None:
                 if self.paced:
@@ -156,6 +160,9 @@ class ScriptedWorker(worker_rpc.WorkerServiceServicer):
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the worker died")
         finally:
             reader.cancel()
+            async with self.heard:
+                self.open_pipes -= 1
+                self.heard.notify_all()
 
     async def _read(
         self,
