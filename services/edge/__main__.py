@@ -17,7 +17,7 @@ from services.edge.accounts import Accounts
 from services.edge.config import Config
 from services.edge.encoding import Encoders
 from services.edge.fleet import Fleet
-from services.edge.listening import serving
+from services.edge.listening import allow_connections, serving
 from services.edge.owners import OwnerDied, owned
 from services.edge.pipe import Pipes
 from services.edge.placing import Placer
@@ -35,6 +35,7 @@ async def main(config: Config) -> None:
     telemetry = start_telemetry("edge", os.environ)
     accounts = Accounts()
     tenants = _tenants(config)
+    connections = allow_connections()
     async with hops_of(config, log) as hops:
         visits = Visits(telemetry, accounts, log)
         edge = Edge(config, hops, tenants, visits, generate_latest)
@@ -42,7 +43,7 @@ async def main(config: Config) -> None:
             serving(Admin(edge, accounts), config.metrics_listen, config.drain_s),
             serving(edge, config.listen, config.drain_s, config.reuse_port) as port,
         ):
-            log.info("listening", port=port)
+            log.info("listening", port=port, connections=connections)
             try:
                 await stop_signal()
             finally:
