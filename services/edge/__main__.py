@@ -8,7 +8,6 @@ from pathlib import Path
 
 import grpc
 import uvloop
-from prometheus_client import generate_latest
 from structlog.stdlib import BoundLogger
 
 from headway.scheduler.v1 import scheduler_pb2_grpc as rpc
@@ -22,6 +21,7 @@ from services.edge.owners import OwnerDied, owned
 from services.edge.pipe import Pipes
 from services.edge.placing import Placer
 from services.edge.relay import Hops
+from services.edge.scraping import scrape_of
 from services.edge.server import Admin, Edge
 from services.edge.tenants import Tenants, read_tenants
 from services.edge.visits import Visits
@@ -38,7 +38,7 @@ async def main(config: Config) -> None:
     connections = allow_connections()
     async with hops_of(config, log) as hops:
         visits = Visits(telemetry, accounts, log)
-        edge = Edge(config, hops, tenants, visits, generate_latest)
+        edge = Edge(config, hops, tenants, visits, scrape_of(os.environ))
         async with (
             serving(Admin(edge, accounts), config.metrics_listen, config.drain_s),
             serving(edge, config.listen, config.drain_s, config.reuse_port) as port,
