@@ -41,4 +41,5 @@ async def owned(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         if dead:
+            block.uncancel()
             raise dead[0]

@@ -38,6 +38,7 @@ class ScriptedTokenizer(tokenizer_rpc.TokenizerServiceServicer):
 
     def __init__(self) -> None:
         self.dead = False
+        self.forgets = False  # answers a batch with no results
         self.hold_large = False  # answer no batch of 10 kB or more before `release`
         self.holds = asyncio.Event()
         self.release = asyncio.Event()
@@ -55,7 +56,7 @@ class ScriptedTokenizer(tokenizer_rpc.TokenizerServiceServicer):
                 await self.release.wait()
             self.batches.append(len(request.items))
             self.asked += request.items
-            results = [self._encode(item) for item in request.items]
+            results = [] if self.forgets else [self._encode(item) for item in request.items]
             yield tokenizer.EncodeBatchesResponse(batch=request.batch, results=results)
 
     def _encode(self, item: tokenizer.EncodeRequest) -> tokenizer.EncodeResult:

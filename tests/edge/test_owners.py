@@ -1,12 +1,14 @@
 """A stream's owner that dies ends the edge, which says why."""
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 from observability.telemetry import start_logs
 from services.edge.owners import OwnerDied, owned
+from tests.edge.conftest import staged
 
 
 async def _lives() -> None:
@@ -70,3 +72,16 @@ async def test_what_the_block_raises_goes_on() -> None:
 
     with pytest.raises(KeyError):
         await serve()
+
+
+async def test_an_answer_that_breaks_the_contract_ends_the_edge_and_hangs_nobody() -> None:
+    async def serve() -> None:
+        async with staged() as stage:
+            for tokenizer in stage.tokenizers:
+                tokenizer.forgets = True
+            with suppress(asyncio.CancelledError):
+                await stage.chat()
+
+    async with asyncio.timeout(10):
+        with pytest.raises(OwnerDied, match=r"a tokenizer's stream ended by itself: ValueError"):
+            await serve()
