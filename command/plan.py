@@ -75,10 +75,12 @@ def plan(
     machine: Machine,
     ports: Sequence[Ports],
     weights: Mapping[str, float] = MappingProxyType({}),
+    metrics: str = "",
 ) -> tuple[Process, ...]:
     """The processes in the order of their start; `ports` are in that of `wanted_ports`.
 
-    `weights` are the tenants' shares, by name.
+    `weights` are the tenants' shares, by name. `metrics` is the directory in which several edges
+    keep what they count, to answer for one another.
     """
     given = iter(ports)
     pools = [chat] if embedding is None else [chat, embedding]
@@ -98,7 +100,13 @@ def plan(
         for index, model in enumerate(_models(options, chat, embedding))
     ]
     edges = [
-        _process("edge", index, next(given), _edge(options, pools, tokenizers, scheduler))
+        _process(
+            "edge",
+            index,
+            next(given),
+            _edge(options, pools, tokenizers, scheduler),
+            _together(options, index, metrics),
+        )
         for index in range(options.edges)
     ]
     return (scheduler, *tokenizers, *workers, *edges)
@@ -179,6 +187,13 @@ def _edge(
         "TENANTS": options.tenants,
         "REUSE_PORT": "1" if options.edges > 1 else "0",
     }
+
+
+def _together(options: Options, index: int, metrics: str) -> dict[str, str]:
+    """What several edges need to answer for one another: services/edge/scraping.py."""
+    if options.edges == 1:
+        return {}
+    return {"PROMETHEUS_MULTIPROC_DIR": metrics, "HEADWAY_NAME": f"edge-{index}"}
 
 
 def block_size(options: Options, machine: Machine) -> str:

@@ -77,6 +77,11 @@ def state_home() -> Path:
     return Path(os.environ.get("HEADWAY_STATE") or ".headway")
 
 
+def metrics_of(home: Path) -> Path:
+    """Where several edges keep what they count, while the system runs."""
+    return home / "metrics"
+
+
 def read_state(home: Path) -> State | None:
     """The state last written, whether or not its processes still live."""
     try:

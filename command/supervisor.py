@@ -7,6 +7,8 @@ from asyncio.subprocess import Process as Child
 from collections.abc import Sequence
 from pathlib import Path
 
+from prometheus_client.multiprocess import mark_process_dead
+
 from command.errors import CommandError
 from command.guardian import Guard
 from command.logs import last_line
@@ -15,13 +17,13 @@ from command.processes import end_all, kill_session, start
 from command.progress import Progress
 from command.readiness import until_ready
 from command.restarts import Restarts
-from command.state import Service, State, life_of, write_state
+from command.state import Service, State, life_of, metrics_of, write_state
 
 # First what others need, last what callers see.
 STAGES = (("scheduler", "tokenizer"), ("worker",), ("edge",))
 
 # Both together stay below the 10 s in which `up` promises to end.
-EDGES_END_S = 4.5
+EDGES_END_S = 5.0
 REST_END_S = 4.5
 
 
@@ -95,7 +97,7 @@ class Supervisor:
         restarts = Restarts()
         while True:
             code = await self._children[process.name].wait()
-            self._bury(self._children[process.name])
+            self._bury(process, self._children[process.name])
             delay_s = restarts.delay(time.monotonic())
             fate = "left down" if delay_s is None else f"starting again in {delay_s:g} s"
             said = self._said(process)
@@ -105,10 +107,12 @@ class Supervisor:
             await asyncio.sleep(delay_s)
             await self._launch(process)
 
-    def _bury(self, child: Child) -> None:
+    def _bury(self, process: Process, child: Child) -> None:
         # What it had started may have outlived it, and would hold memory and ports.
         kill_session(child.pid)
         self._guard.forget(child.pid)
+        # An edge's open requests ended with it; what it has counted stays.
+        mark_process_dead(process.name, str(metrics_of(self._home)))  # type: ignore[no-untyped-call]
 
     async def end(self) -> None:
         """End everything, first what callers see; what does not end in time is killed."""

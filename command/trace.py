@@ -1,8 +1,9 @@
 """`headway trace`: fetches a request's ledger from the edges, and draws it."""
 
 import json
+from http.client import HTTPException
 from typing import Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import urlopen
 
@@ -23,7 +24,7 @@ def trace(wanted: str) -> None:
 
 
 def _latest(edges: list[str]) -> dict[str, Any]:
-    ledgers = [ledger for edge in edges for ledger in _get(edge, "")]
+    ledgers = [ledger for ledgers in _ask(edges, "") for ledger in ledgers]
     if not ledgers:
         raise CommandError("no request has been answered yet")
     found: dict[str, Any] = max(ledgers, key=lambda ledger: ledger["started_unix_ms"])
@@ -31,15 +32,35 @@ def _latest(edges: list[str]) -> dict[str, Any]:
 
 
 def _find(edges: list[str], wanted: str) -> dict[str, Any]:
+    # An id that a client chose may have come to several edges.
+    found = _ask(edges, f"/{quote(wanted, safe='')}")
+    if not found:
+        raise CommandError(f"no recent request has the id {wanted}")
+    newest: dict[str, Any] = max(found, key=lambda ledger: ledger["started_unix_ms"])
+    return newest
+
+
+def _ask(edges: list[str], path: str) -> list[Any]:
+    """What the edges' admin listeners answer; without those that know no such thing, or are down.
+
+    Raises CommandError when all are down.
+    """
+    answers, silent = [], []
     for edge in edges:
-        found: dict[str, Any] | None = _get(edge, f"/{quote(wanted, safe='')}")
-        if found is not None:
-            return found
-    raise CommandError(f"no recent request has the id {wanted}")
+        try:
+            answer = _get(edge, path)
+        except (OSError, HTTPException):
+            silent.append(edge)
+            continue
+        if answer is not None:
+            answers.append(answer)
+    if len(silent) == len(edges):
+        raise CommandError(f"the edge's admin listener {', '.join(silent)} does not answer")
+    return answers
 
 
 def _get(edge: str, path: str) -> Any:
-    """What the edge's admin listener answers; None when it knows no such thing."""
+    """What one edge's admin listener answers; None when it knows no such thing."""
     try:
         with urlopen(f"http://{edge}/headway/ledgers{path}", timeout=TIMEOUT_S) as answer:
             return json.load(answer)
@@ -47,5 +68,3 @@ def _get(edge: str, path: str) -> Any:
         if error.code == 404:
             return None
         raise CommandError(f"the edge's admin listener answers {error.code}") from error
-    except URLError as error:
-        raise CommandError(f"the edge's admin listener {edge} does not answer") from error

@@ -18,7 +18,7 @@ from command.plan import Model, Process, plan, wanted_ports
 from command.ports import Reservations
 from command.processes import kill_session
 from command.progress import Progress
-from command.state import only_system, read_state, state_home
+from command.state import metrics_of, only_system, read_state, state_home
 from command.supervisor import Supervisor
 from services.edge.tenants import read_tenants
 
@@ -29,8 +29,10 @@ def up(options: Options) -> None:
     progress = Progress()
     with only_system(home), _state_removed(home), Reservations() as reservations:
         _end_leftovers(home)
-        processes, chat = _prepare(options, progress, reservations)
+        metrics = metrics_of(home)
+        processes, chat = _prepare(options, metrics, progress, reservations)
         _empty(home / "logs")
+        _empty(metrics)
         asyncio.run(_run(processes, options, chat, home, progress))
 
 
@@ -40,6 +42,7 @@ def _state_removed(home: Path) -> Iterator[None]:
         yield
     finally:
         (home / "state.json").unlink(missing_ok=True)
+        shutil.rmtree(metrics_of(home), ignore_errors=True)
 
 
 def _end_leftovers(home: Path) -> None:
@@ -51,13 +54,13 @@ def _end_leftovers(home: Path) -> None:
             service.life.wait_until_over()
 
 
-def _empty(logs: Path) -> None:
-    shutil.rmtree(logs, ignore_errors=True)
-    logs.mkdir(parents=True)
+def _empty(directory: Path) -> None:
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
 
 
 def _prepare(
-    options: Options, progress: Progress, reservations: Reservations
+    options: Options, metrics: Path, progress: Progress, reservations: Reservations
 ) -> tuple[Sequence[Process], Model]:
     reservations.require(options.port)
     weights = _tenant_weights(options.tenants)
@@ -68,7 +71,7 @@ def _prepare(
     embedding = embedding_model() if options.embedding_workers else None
     memory.require_memory(memory.needed_gb(options, chat, embedding, machine))
     chosen = reservations.choose(wanted_ports(options))
-    return plan(options, chat, embedding, machine, chosen, weights), chat
+    return plan(options, chat, embedding, machine, chosen, weights, str(metrics.absolute())), chat
 
 
 def _tenant_weights(file: str) -> Mapping[str, float]:

@@ -1,6 +1,5 @@
 """Runs the edge."""
 
-import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import grpc
 import uvloop
-from prometheus_client import generate_latest
+from structlog.stdlib import BoundLogger
 
 from headway.scheduler.v1 import scheduler_pb2_grpc as rpc
 from observability.telemetry import start_logs, start_telemetry
@@ -17,10 +16,12 @@ from services.edge.accounts import Accounts
 from services.edge.config import Config
 from services.edge.encoding import Encoders
 from services.edge.fleet import Fleet
-from services.edge.listening import serving
+from services.edge.listening import allow_connections, serving
+from services.edge.owners import OwnerDied, owned
 from services.edge.pipe import Pipes
 from services.edge.placing import Placer
 from services.edge.relay import Hops
+from services.edge.scraping import scrape_of
 from services.edge.server import Admin, Edge
 from services.edge.tenants import Tenants, read_tenants
 from services.edge.visits import Visits
@@ -34,16 +35,20 @@ async def main(config: Config) -> None:
     telemetry = start_telemetry("edge", os.environ)
     accounts = Accounts()
     tenants = _tenants(config)
-    async with hops_of(config) as hops:
-        edge = Edge(config, hops, tenants, Visits(telemetry, accounts, log), generate_latest)
+    connections = allow_connections()
+    async with hops_of(config, log) as hops:
+        visits = Visits(telemetry, accounts, log)
+        edge = Edge(config, hops, tenants, visits, scrape_of(os.environ))
         async with (
             serving(Admin(edge, accounts), config.metrics_listen, config.drain_s),
             serving(edge, config.listen, config.drain_s, config.reuse_port) as port,
         ):
-            log.info("listening", port=port)
-            await stop_signal()
-            edge.draining = True
-            log.info("draining")
+            log.info("listening", port=port, connections=connections)
+            try:
+                await stop_signal()
+            finally:
+                edge.draining = True
+                log.info("draining")
     telemetry.close()
 
 
@@ -59,23 +64,25 @@ def _tenants(config: Config) -> Tenants:
 
 
 @asynccontextmanager
-async def hops_of(config: Config) -> AsyncIterator[Hops]:
+async def hops_of(config: Config, log: BoundLogger) -> AsyncIterator[Hops]:
     """The streams to the other services, each with the task that owns it."""
     async with grpc.aio.insecure_channel(config.scheduler, options=CHANNEL_OPTIONS) as channel:
         stub: rpc.SchedulerServiceAsyncStub = rpc.SchedulerServiceStub(channel)
-        fleet, pipes, encoders = Fleet(stub), Pipes(), Encoders(config.tokenizers)
+        fleet, pipes, encoders = Fleet(stub), Pipes(config.pipe_idle_s), Encoders(config.tokenizers)
         fleet.changed = lambda: pipes.keep({worker.address for worker in fleet.workers})
         placer = Placer(stub, fleet)
-        owners = [fleet.run(), placer.conversation.run()]
-        owners += [replica.conversation.run() for replica in encoders.replicas]
-        tasks = [asyncio.create_task(owner) for owner in owners]
+        owners = [
+            ("the fleet", fleet.run()),
+            ("the scheduler's stream", placer.conversation.run()),
+            *(("a tokenizer's stream", each.conversation.run()) for each in encoders.replicas),
+        ]
         try:
-            yield Hops(encoders, placer, pipes, fleet, config.resume_limit)
+            async with owned(owners, log):
+                try:
+                    yield Hops(encoders, placer, pipes, fleet, config.resume_limit)
+                finally:
+                    await pipes.close()
         finally:
-            await pipes.close()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
             for replica in encoders.replicas:
                 await replica.close()
 
@@ -86,3 +93,6 @@ if __name__ == "__main__":
     except (SettingError, ListenError) as error:
         print(f"edge: {error}", file=sys.stderr)
         sys.exit(2)
+    except OwnerDied as error:
+        print(f"edge: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -59,6 +59,14 @@ class Ask:
         """How the worker is to choose tokens."""
         return wire.sampling_of(self.body, max_tokens(self.body))
 
+    def forget_prompts(self) -> None:
+        """Drop the texts, once they are encoded: a stream may be long, and so may its prompt."""
+        self.prompts.clear()
+        if isinstance(self.body, ChatBody):
+            self.body.messages.clear()
+        else:
+            self.body.prompt = ""
+
 
 def chat_ask(body: bytes) -> Ask | Invalid:
     """Read `POST /v1/chat/completions`."""

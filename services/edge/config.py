@@ -17,13 +17,14 @@ class Config:
     body_limit_bytes: int = 16 * 2**20
     unread_limit: int = 8192  # deltas that a slow client may leave unread
     resume_limit: int = 3
+    pipe_idle_s: float = 60.0  # a worker's stream without a request is closed after this
     drain_s: float = 30.0
 
     def __post_init__(self) -> None:
         if not self.tokenizers:
             raise ValueError("EDGE_TOKENIZERS must name at least one host:port")
-        for name in ("body_limit_bytes", "unread_limit"):
-            if getattr(self, name) < 1:
+        for name in ("body_limit_bytes", "unread_limit", "pipe_idle_s"):
+            if getattr(self, name) <= 0:
                 raise ValueError(f"EDGE_{name.upper()} must be positive, got {getattr(self, name)}")
         for name in ("resume_limit", "drain_s"):
             if getattr(self, name) < 0:

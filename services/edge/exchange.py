@@ -69,9 +69,12 @@ class Exchange:
     async def begin(self) -> Refusal | None:
         """Start every prompt, and wait until one answers. A refusal has no stream yet."""
         if len(self._relays) == 1:  # nearly always; gathering costs a task
-            return await self._relays[0].begin()
-        refusals = await asyncio.gather(*(relay.begin() for relay in self._relays))
-        return next((refusal for refusal in refusals if refusal is not None), None)
+            refusal = await self._relays[0].begin()
+        else:
+            refusals = await asyncio.gather(*(relay.begin() for relay in self._relays))
+            refusal = next((each for each in refusals if each is not None), None)
+        self.ask.forget_prompts()
+        return refusal
 
     async def advance(self) -> tuple[Deltas, Refusal | None]:
         """The next deltas, and what ends the exchange after them, if anything does."""
@@ -142,14 +145,9 @@ class Exchange:
             return True
 
         while self.running:
-            deltas, refusal = await self.advance()
+            refusal = await self._collect_more(texts, reasons, gather)
             if refusal is not None:
                 return refusal
-            for choice, delta in deltas:
-                texts[choice].append(delta.text)
-                if delta.HasField("finish"):
-                    reasons[choice] = REASONS[delta.finish.reason]
-            self._sent(deltas, gather)
         return events.body(
             self.ask.form,
             self.request_id,
@@ -162,6 +160,20 @@ class Exchange:
             self.usage,
             None if explain_as is None else self.explain(explain_as),
         )
+
+    async def _collect_more(
+        self, texts: list[list[str]], reasons: list[str], lane: Lane
+    ) -> Refusal | None:
+        """Take in what comes next, and keep no delta: one holds all of its frame in memory."""
+        deltas, refusal = await self.advance()
+        if refusal is not None:
+            return refusal
+        for choice, delta in deltas:
+            texts[choice].append(delta.text)
+            if delta.HasField("finish"):
+                reasons[choice] = REASONS[delta.finish.reason]
+        self._sent(deltas, lane)
+        return None
 
     async def stream(
         self,
@@ -198,6 +210,7 @@ class Exchange:
             if text:
                 await send({"type": "http.response.body", "body": text, "more_body": True})
                 self._sent(deltas, lane)
+            deltas.clear()  # while it waits: one delta holds all of its frame in memory
             deltas, refusal = await self.advance()
             text, ends = _render(writer, deltas)
         if text and self.ledger.total_s is None:

@@ -2,7 +2,10 @@
 
 import asyncio
 import contextlib
+import ctypes
+import resource
 import socket
+import struct
 from collections.abc import AsyncIterator, Generator
 from typing import Any
 
@@ -15,6 +18,18 @@ BACKLOG = 4096
 DATE_S = 1.0  # the precision of a Date header
 KEEP_ALIVE_S = 75  # longer than balancers in front keep an idle connection, which is 60 s at most
 HEADERS_LIMIT_BYTES = 64 * 2**10
+
+HANDSHAKES_S = 0.05
+"""Handshakes that had begun when a port is left end within this, unless a client is far away."""
+
+SO_ATTACH_FILTER = 26  # asm-generic/socket.h; Python's socket module leaves it out
+NO_NEWCOMERS = (  # classic BPF on the TCP header: code, jump if true, if false, operand
+    (0x30, 0, 0, 13),  # load the flags
+    (0x54, 0, 0, 0x12),  # of these SYN and ACK
+    (0x15, 0, 1, 0x02),  # SYN alone?
+    (0x06, 0, 0, 0),  # then drop it
+    (0x06, 0, 0, 0xFFFFFFFF),  # else take it
+)
 
 
 class _Server(uvicorn.Server):
@@ -40,6 +55,14 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Generator[None, None, None]:
         # The process's own handler ends all parts in their order; uvicorn's would race with it.
         yield
+
+
+def allow_connections() -> int:
+    """Let this process have as many files, so connections, as the system permits it; how many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
 
 
 @contextlib.asynccontextmanager
@@ -75,8 +98,26 @@ async def serving(
         try:
             yield bound.getsockname()[1]
         finally:
+            if reuse_port:
+                await _leave(bound, server)
             server.exit()
             await task
+
+
+async def _leave(bound: socket.socket, server: uvicorn.Server) -> None:
+    """Leave a port that other processes go on to serve, and lose nobody.
+
+    Closing a socket resets the connections that wait in its queue. So it is first made deaf to new
+    ones, and what had begun is accepted. Whoever knocks meanwhile hears nothing, knocks again
+    after a second, as TCP does, and finds another process.
+    """
+    program = b"".join(struct.pack("HBBI", *instruction) for instruction in NO_NEWCOMERS)
+    buffer = ctypes.create_string_buffer(program)
+    attached = struct.pack("HP", len(NO_NEWCOMERS), ctypes.addressof(buffer))
+    bound.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, attached)
+    await asyncio.sleep(HANDSHAKES_S)
+    for listener in server.servers:
+        listener.close()
 
 
 def _bound(listen: str, reuse_port: bool) -> socket.socket:

@@ -33,6 +33,7 @@ class Pipe:
         self._stub: rpc.WorkerServiceAsyncStub = rpc.WorkerServiceStub(self._channel)
         self._sinks: dict[int, Sink] = {}
         self._last = 0
+        self._rests_since_s = time.monotonic()  # while no request runs
         self.is_lost = False  # it carries nothing any more
         self._conversation: Conversation[Item, pb.PipeRequest, pb.PipeResponse] = Conversation(
             self, acknowledged=False
@@ -42,6 +43,10 @@ class Pipe:
     def idle(self) -> bool:
         """Whether no request runs on it."""
         return not self._sinks
+
+    def idle_s(self, now_s: float) -> float:
+        """For how long no request has run on it; 0 while one does."""
+        return now_s - self._rests_since_s if self.idle else 0.0
 
     def start(self, request: pb.GenerateRequest, sink: Sink) -> int:
         """Start a request; its number on this pipe is what `abort` takes."""
@@ -53,10 +58,12 @@ class Pipe:
     def ended(self, number: int) -> None:
         """The request's last delta came: expect no more."""
         self._sinks.pop(number, None)
+        self._rests_since_s = time.monotonic()
 
     def abort(self, number: int) -> None:
         """End a request, unless it has ended already."""
         if self._sinks.pop(number, None) is not None:
+            self._rests_since_s = time.monotonic()
             self._conversation.put(number)
 
     async def run(self) -> None:
@@ -110,10 +117,16 @@ def _delta(number: int, choice: int, text: str, token_ids: bytes) -> pb.Delta:
 
 
 class Pipes:
-    """The open pipes, by worker address; opened on first use, gone when they break."""
+    """The open pipes, by worker address: opened on first use, gone when they break or rest.
 
-    def __init__(self) -> None:
+    A pipe on which no request ran for `idle_s` is closed, so that an edge holds a stream to the
+    workers that it uses and not to all that there are.
+    """
+
+    def __init__(self, idle_s: float) -> None:
+        self._idle_s = idle_s
         self._pipes: dict[str, tuple[Pipe, asyncio.Task[None]]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()  # also of those that are closing
 
     def to(self, address: str) -> Pipe:
         """The pipe to the worker at this address."""
@@ -124,23 +137,46 @@ class Pipes:
         pipe = Pipe(address)
         task = asyncio.create_task(pipe.run())
         self._pipes[address] = (pipe, task)
-        task.add_done_callback(lambda _: self._forget(address, pipe))
+        self._tasks.add(task)
+        task.add_done_callback(lambda _: self._forget(address, pipe, task))
+        self._look_again(address, pipe, self._idle_s)
         return pipe
 
     def keep(self, addresses: set[str]) -> None:
         """Close the idle pipes to workers that left the fleet."""
-        for address, (pipe, task) in list(self._pipes.items()):
+        for address, (pipe, _) in list(self._pipes.items()):
             if address not in addresses and pipe.idle:
-                task.cancel()
+                self._end(address)
 
     async def close(self) -> None:
         """Close them all."""
-        tasks = [task for _, task in self._pipes.values()]
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _forget(self, address: str, pipe: Pipe) -> None:
-        found = self._pipes.get(address)
-        if found is not None and found[0] is pipe:
+    def _look_again(self, address: str, pipe: Pipe, later_s: float) -> None:
+        asyncio.get_running_loop().call_later(later_s, self._end_if_idle, address, pipe)
+
+    def _end_if_idle(self, address: str, pipe: Pipe) -> None:
+        if not self._holds(address, pipe):
+            return
+        left_s = self._idle_s - pipe.idle_s(time.monotonic())
+        if left_s <= 0:
+            self._end(address)
+        else:
+            self._look_again(address, pipe, left_s)
+
+    def _end(self, address: str) -> None:
+        """Close an idle pipe. It is out of reach at once, though its task ends a turn later."""
+        _, task = self._pipes.pop(address)
+        task.cancel()
+
+    def _forget(self, address: str, pipe: Pipe, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if self._holds(address, pipe):
             del self._pipes[address]
+
+    def _holds(self, address: str, pipe: Pipe) -> bool:
+        found = self._pipes.get(address)
+        return found is not None and found[0] is pipe

@@ -11,7 +11,7 @@ validation, no log, no metric.
 
 import time
 from array import array
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from headway.scheduler.v1 import scheduler_pb2 as scheduler
@@ -25,7 +25,7 @@ from services.edge.ledger import Ledger
 from services.edge.pipe import Pipe, Pipes
 from services.edge.placing import Placed, Placer
 from services.edge.refusals import Broken, Invalid, Refusal, Unavailable
-from services.edge.wire import parameter_of, prompt_parameter
+from services.edge.wire import parameter_of, prompt_parameter, without_prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,7 @@ class Relay:
         round_trip_s = time.monotonic() - asked_s
         self.ledger.charge_hop("tokenizer_network", round_trip_s, encoded.timings_us)
         self.encoded = encoded
+        self.order = replace(self.order, encode=without_prompt(self.order.encode))
         self.open_choices = self.order.sampling.choices
         return self._check_length(encoded.prompt_tokens) or await self._start()
 

@@ -116,17 +116,21 @@ class Edge:
         tenant = self._tenants.recognise(key)
         if isinstance(tenant, Unauthorized):
             return tenant
-        body = await read_body(receive, self._config.body_limit_bytes)
-        if body is None:
+        ask = await self._read_ask(parse, receive)
+        if ask is None:
             visit.status = CLIENT_LEFT
             return None
-        ask = body if isinstance(body, BodyTooLarge) else await _parse(parse, body)
         if not isinstance(ask, Ask):
             return ask
         if self._is_unknown(ask.model):
             return UnknownModel(ask.model, ())
         with self._exchange(visit, ask, tenant) as exchange:
             return await exchange.begin() or await _respond(visit, exchange, send)
+
+    async def _read_ask(self, parse: Parse, receive: Receive) -> Ask | Refusal | None:
+        """What is asked, or None when the client left first. The body is not kept beside it."""
+        body = await read_body(receive, self._config.body_limit_bytes)
+        return body if body is None or isinstance(body, BodyTooLarge) else await _parse(parse, body)
 
     @contextmanager
     def _exchange(self, visit: Visit, ask: Ask, tenant: str) -> Iterator[Exchange]:

@@ -54,6 +54,14 @@ def encode_prompt(
     return request
 
 
+def without_prompt(request: tokenizer.EncodeRequest) -> tokenizer.EncodeRequest:
+    """What is still wanted of a request whose prompt is encoded."""
+    rest = tokenizer.EncodeRequest(model=request.model, adapter=request.adapter)
+    if request.HasField("chat"):
+        rest.chat.SetInParent()
+    return rest
+
+
 def sampling_of(sampling: Sampling, max_tokens: int | None) -> worker.Sampling:
     """How the worker is to choose tokens; absent stays absent."""
     message = worker.Sampling(

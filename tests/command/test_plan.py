@@ -152,3 +152,15 @@ def test_no_two_processes_listen_on_one_port() -> None:
 
 def _own(service: str, ports: Ports) -> list[int]:
     return [ports.metrics] if service == "edge" else [ports.serve, ports.metrics]
+
+
+def test_several_edges_count_in_one_place_each_by_its_name() -> None:
+    def told(edges: int, variable: str) -> list[str | None]:
+        options = Options(edges=edges, embedding_workers=0)
+        ports = [ports for _, ports in wanted_ports(options)]
+        made = plan(options, CHAT, None, TWO_CORES, ports, metrics="/state/metrics")
+        return [each.env.get(variable) for each in made if each.service == "edge"]
+
+    assert told(2, "PROMETHEUS_MULTIPROC_DIR") == ["/state/metrics"] * 2
+    assert told(2, "HEADWAY_NAME") == ["edge-0", "edge-1"]
+    assert told(1, "PROMETHEUS_MULTIPROC_DIR") == told(1, "HEADWAY_NAME") == [None]

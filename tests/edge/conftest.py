@@ -85,12 +85,13 @@ async def staged(tenants: Tenants | None = None, **settings: Any) -> AsyncIterat
             pools=(MODEL,),
             **settings,
         )
-        hops = await stack.enter_async_context(hops_of(config))
+        log = start_logs("edge")
+        hops = await stack.enter_async_context(hops_of(config, log))
         heard = asyncio.Event()
         hops.fleet.changed = heard.set
         await heard.wait()
         accounts = Accounts()
-        visits = Visits(start_telemetry("edge", {}), accounts, start_logs("edge"))
+        visits = Visits(start_telemetry("edge", {}), accounts, log)
         edge = Edge(config, hops, tenants or Tenants({}), visits, generate_latest)
         admin = Admin(edge, accounts)
         port = await stack.enter_async_context(serving(admin, "127.0.0.1:0", drain_s=1))

@@ -38,6 +38,7 @@ class ScriptedTokenizer(tokenizer_rpc.TokenizerServiceServicer):
 
     def __init__(self) -> None:
         self.dead = False
+        self.forgets = False  # answers a batch with no results
         self.hold_large = False  # answer no batch of 10 kB or more before `release`
         self.holds = asyncio.Event()
         self.release = asyncio.Event()
@@ -55,7 +56,7 @@ class ScriptedTokenizer(tokenizer_rpc.TokenizerServiceServicer):
                 await self.release.wait()
             self.batches.append(len(request.items))
             self.asked += request.items
-            results = [self._encode(item) for item in request.items]
+            results = [] if self.forgets else [self._encode(item) for item in request.items]
             yield tokenizer.EncodeBatchesResponse(batch=request.batch, results=results)
 
     def _encode(self, item: tokenizer.EncodeRequest) -> tokenizer.EncodeResult:
@@ -138,6 +139,8 @@ class ScriptedWorker(worker_rpc.WorkerServiceServicer):
     width: int = 1  # how often a delta's text repeats its character
     paced: bool = False  # a frame leaves only after `step` was set
     step: asyncio.Event = field(default_factory=asyncio.Event)
+    open_pipes: int = 0
+    opened_pipes: int = 0  # ever
     asked: list[worker.GenerateRequest] = field(default_factory=list)
     aborted: list[int] = field(default_factory=list)
     heard: asyncio.Condition = field(default_factory=asyncio.Condition)
@@ -147,6 +150,8 @@ class ScriptedWorker(worker_rpc.WorkerServiceServicer):
     ) -> AsyncIterator[worker.PipeResponse]:
         frames: asyncio.Queue[worker.PipeResponse | None] = asyncio.Queue()
         reader = asyncio.create_task(self._read(requests, frames))
+        self.open_pipes += 1
+        self.opened_pipes += 1
         try:
             while (frame := await frames.get()) is not None:
                 if self.paced:
@@ -156,6 +161,9 @@ class ScriptedWorker(worker_rpc.WorkerServiceServicer):
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the worker died")
         finally:
             reader.cancel()
+            async with self.heard:
+                self.open_pipes -= 1
+                self.heard.notify_all()
 
     async def _read(
         self,

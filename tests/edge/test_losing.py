@@ -19,7 +19,7 @@ from tests.edge.conftest import Stage
 from tests.edge.scripted import MODEL
 
 
-class _Sink:
+class Sink:
     """A request that is started again in the turn in which its pipe broke."""
 
     def __init__(self) -> None:
@@ -34,16 +34,16 @@ class _Sink:
 
 async def test_nothing_starts_on_a_pipe_that_just_broke(stage: Stage) -> None:
     stage.workers[0].fails_after = 0
-    pipes = Pipes()
+    pipes = Pipes(idle_s=60)
     address = stage.scheduler.fleet[0].address
     request = worker.GenerateRequest(sampling=worker.Sampling(choices=1))
 
-    class Again(_Sink):
+    class Again(Sink):
         def put(self, delta: worker.Delta | None, received_s: float) -> None:
             # As a placement does that came in this very turn.
             pipes.to(address).start(request, second)
 
-    second = _Sink()
+    second = Sink()
     pipes.to(address).start(request, Again())
     async with asyncio.timeout(5):
         await second.arrived.get()
@@ -81,7 +81,7 @@ async def test_a_pipe_that_breaks_after_the_last_delta_takes_nothing_with_it(sta
 async def test_a_worker_that_fails_a_request_and_then_dies_loses_it_once(stage: Stage) -> None:
     stage.workers[0].fails_after = 0
     stage.workers[0].failure = worker.Failed(reason=worker.FAILURE_REASON_UNAVAILABLE)
-    pipes, sink = Pipes(), _Sink()
+    pipes, sink = Pipes(idle_s=60), Sink()
     request = worker.GenerateRequest(sampling=worker.Sampling(choices=1))
     pipes.to(stage.scheduler.fleet[0].address).start(request, sink)
     failed = await sink.arrived.get()
