@@ -1,14 +1,13 @@
 """One edge's pipe: its requests' deltas, gathered into a frame for each turn of the loop."""
 
 import asyncio
-from array import array
 from collections.abc import Awaitable, Callable
 
 from headway.worker.v1 import worker_pb2 as pb
 from services.worker.calls import Calls
 from services.worker.requests import Failure
 from services.worker.stages import FirstTokenTimes
-from services.worker.wire import DeltaWriter, write_departure, write_failure
+from services.worker.wire import DeltaWriter, write_departure, write_failure, write_plain
 from services.worker.worker import Delta, Running
 
 Send = Callable[[pb.PipeResponse], Awaitable[None]]
@@ -28,21 +27,18 @@ class FrameWriter:
         self._count = 0
         self._is_closed = False
         self._starts: list[tuple[FirstTokenTimes, pb.Started]] = []
+        self._told: set[int] = set()  # requests that have a delta of their own in the frame
         self._ready = asyncio.Event()
         self._sent = asyncio.Event()
 
     async def put(self, request: int, delta: Delta) -> None:
         """Add a delta to the frame that leaves next; waits while that is full."""
         await self._room()
-        piece = delta.piece
-        if delta.started is None and piece.finish is None and not piece.logprobs:
-            plain = self._frame.plain
-            plain.requests.append(request)
-            plain.choices.append(delta.choice)
-            plain.texts.append(piece.text)
-            plain.token_ids.append(array("I", piece.token_ids).tobytes())
+        if request not in self._told and _is_plain(delta):
+            write_plain(delta, request, self._frame.plain)
             self._added()
             return
+        self._told.add(request)  # an edge reads the plain ones first
         to = self._frame.deltas.add()
         self._deltas.write(delta, request, to)
         if delta.started is not None:
@@ -73,6 +69,7 @@ class FrameWriter:
     async def _send_frame(self) -> None:
         frame, starts = self._frame, self._starts
         self._frame, self._starts, self._count = pb.PipeResponse(), [], 0
+        self._told.clear()
         self._sent.set()
         for times, started in starts:
             write_departure(times, started)
@@ -86,6 +83,11 @@ class FrameWriter:
     def _added(self) -> None:
         self._count += 1
         self._ready.set()
+
+
+def _is_plain(delta: Delta) -> bool:
+    piece = delta.piece
+    return delta.started is None and piece.finish is None and not piece.logprobs
 
 
 class EdgePipe:

@@ -162,6 +162,14 @@ class DeltaWriter:
         )
 
 
+def write_plain(delta: Delta, request: int, to: pb.Plain) -> None:
+    """Add a delta that brings tokens alone to the columns of a frame."""
+    to.requests.append(request)
+    to.choices.append(delta.choice)
+    to.texts.append(delta.piece.text)
+    to.token_ids.append(array("I", delta.piece.token_ids).tobytes())
+
+
 def write_departure(times: FirstTokenTimes, to: pb.Started) -> None:
     """Write where the time went, as the message leaves."""
     parts = stages(times, time.monotonic())

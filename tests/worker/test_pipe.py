@@ -53,7 +53,25 @@ async def test_one_turn_is_one_frame(deltas: DeltaWriter) -> None:
     edge = Edge()
     async with writing(edge, deltas) as frames:
         await asyncio.gather(*(frames.put(number, DELTA) for number in range(5)))
-    assert [[delta.request for delta in frame.deltas] for frame in edge.frames] == [[0, 1, 2, 3, 4]]
+    assert [list(frame.plain.requests) for frame in edge.frames] == [[0, 1, 2, 3, 4]]
+    assert list(edge.frames[0].plain.texts) == ["a"] * 5
+    assert list(edge.frames[0].plain.token_ids) == [b"\1\0\0\0"] * 5
+
+
+async def test_nothing_plain_overtakes_its_requests_deltas(deltas: DeltaWriter) -> None:
+    edge = Edge()
+    started = Started(3, FirstTokenTimes(0.0, 0.0, 0.0, 0.0), ())
+    async with writing(edge, deltas) as frames:
+        edge.reads.clear()
+        await frames.put(0, DELTA)
+        await asyncio.sleep(0)  # that one is leaving
+        await frames.put(1, Delta(0, Piece("a", [1]), started))
+        await frames.put(1, Delta(0, Piece("b", [2]), None))
+        await frames.put(2, DELTA)
+        edge.reads.set()
+    _, frame = edge.frames
+    assert [(delta.request, delta.text) for delta in frame.deltas] == [(1, "a"), (1, "b")]
+    assert list(frame.plain.requests) == [2]
 
 
 async def test_what_comes_while_a_frame_leaves_is_the_next_frame(deltas: DeltaWriter) -> None:
@@ -64,7 +82,7 @@ async def test_what_comes_while_a_frame_leaves_is_the_next_frame(deltas: DeltaWr
             await frames.put(number, DELTA)
             await asyncio.sleep(0)
         edge.reads.set()
-    assert [len(frame.deltas) for frame in edge.frames] == [1, 3]
+    assert [len(frame.plain.requests) for frame in edge.frames] == [1, 3]
 
 
 async def test_an_edge_that_does_not_read_stalls_its_own_requests(deltas: DeltaWriter) -> None:
@@ -80,7 +98,7 @@ async def test_an_edge_that_does_not_read_stalls_its_own_requests(deltas: DeltaW
         assert pending == {waiting}
         edge.reads.set()
         await waiting
-    assert [len(frame.deltas) for frame in edge.frames] == [1, FRAME_LIMIT, 1]
+    assert [len(frame.plain.requests) for frame in edge.frames] == [1, FRAME_LIMIT, 1]
 
 
 async def test_stages_end_when_the_frame_leaves(deltas: DeltaWriter) -> None:

@@ -1,6 +1,7 @@
 """The worker's door, on the simulated engine, over real gRPC."""
 
 import asyncio
+from array import array
 from collections.abc import AsyncIterator, Sequence
 
 import grpc
@@ -39,6 +40,16 @@ def wire(tokens: Sequence[int]) -> bytes:
     return b"".join(token.to_bytes(4, "little") for token in tokens)
 
 
+def _deltas(frame: pb.PipeResponse) -> list[pb.Delta]:
+    """All deltas of a frame, as an edge reads them: the plain ones first."""
+    plain = frame.plain
+    columns = plain.requests, plain.choices, plain.texts, plain.token_ids
+    return [
+        pb.Delta(request=request, choice=choice, text=text, token_ids=array("I", token_ids))
+        for request, choice, text, token_ids in zip(*columns, strict=True)
+    ] + list(frame.deltas)
+
+
 class Pipe:
     """An edge's end of a pipe."""
 
@@ -58,7 +69,7 @@ class Pipe:
             frame = await self._call.read()
             assert isinstance(frame, pb.PipeResponse)
             self.frames.append(frame)
-            for delta in frame.deltas:
+            for delta in _deltas(frame):
                 got.setdefault(delta.request, []).append(delta)
                 ended += delta.HasField("finish") or delta.HasField("failed")
         return got
@@ -321,7 +332,7 @@ async def test_an_edge_that_sends_no_more_still_gets_the_rest(serve: Serve) -> N
         pipe = Pipe(worker)
         await pipe.send((1, asked(max_tokens=30)))
         frames = await pipe.half_close()
-    deltas = [delta for frame in frames for delta in frame.deltas]
+    deltas = [delta for frame in frames for delta in _deltas(frame)]
     assert len(ids(deltas)) == 30
     assert deltas[-1].HasField("finish")
 
