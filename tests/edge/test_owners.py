@@ -1,6 +1,7 @@
 """A stream's owner that dies ends the edge, which says why."""
 
 import asyncio
+import json
 from contextlib import suppress
 from typing import Any
 
@@ -47,7 +48,9 @@ async def test_the_block_ends_carefully_and_the_reason_is_said(
     with pytest.raises(OwnerDied, match=f"the fleet ended by itself: .*{why}"):
         await serve()
     assert ended_carefully
-    assert '"owner": "the fleet"' in capsys.readouterr().err
+    said = json.loads(capsys.readouterr().err)
+    assert said["owner"] == "the fleet"
+    assert why in said.get("exception", "None")
 
 
 async def test_at_the_end_of_the_block_they_end() -> None:
