@@ -6,7 +6,7 @@ hashes mean equal prefixes.
 """
 
 from collections.abc import Iterator
-from struct import Struct
+from struct import Struct, iter_unpack
 
 from xxhash import xxh3_64_digest, xxh3_64_intdigest
 
@@ -18,9 +18,13 @@ _HASH = Struct("<Q")
 
 def chain_root(model: str, adapter: str = "", cache_salt: str = "") -> int:
     """The parent of a prompt's first block: prompts of different roots share no cache."""
-    parts = (model.encode(), adapter.encode(), cache_salt.encode())
-    # Lengths first, so that no two triples give the same bytes.
-    return xxh3_64_intdigest(b"".join(len(part).to_bytes(4, "little") + part for part in parts))
+    return xxh3_64_intdigest(_part(model) + _part(adapter) + _part(cache_salt))
+
+
+def _part(name: str) -> bytes:
+    """A name after its length, so that no two triples of names give the same bytes."""
+    text = name.encode()
+    return len(text).to_bytes(4, "little") + text
 
 
 def block_hash(parent: int, block: bytes) -> int:
@@ -34,12 +38,13 @@ def block_hashes(tokens: bytes, block_size: int, root: int) -> bytes:
     `tokens` holds 4 bytes a token, little-endian; the result 8 bytes a full block of
     `block_size` tokens, little-endian. A last block that is not full has no hash.
     """
-    step = block_size * TOKEN_BYTES
+    block_bytes = block_size * TOKEN_BYTES
+    full = tokens[: len(tokens) - len(tokens) % block_bytes]
     parent = _HASH.pack(root)
     hashes = []
-    for start in range(0, len(tokens) - step + 1, step):
+    for (block,) in iter_unpack(f"{block_bytes}s", full):
         # A digest is big-endian by xxHash's canonical form; the wire is little-endian.
-        parent = xxh3_64_digest(parent + tokens[start : start + step])[::-1]
+        parent = xxh3_64_digest(parent + block)[::-1]
         hashes.append(parent)
     return b"".join(hashes)
 

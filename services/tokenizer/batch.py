@@ -11,9 +11,15 @@ from headway.tokenizer.v1 import tokenizer_pb2 as pb
 from observability.telemetry import Telemetry, WallClock
 from services.tokenizer.encoding import Report, encode
 from services.tokenizer.metrics import Metrics
-from services.tokenizer.models import Models
+from services.tokenizer.models import Model, Models
 from services.tokenizer.outcomes import Encoded
-from services.tokenizer.wire import read_prompt, tokens_of, write_result
+from services.tokenizer.wire import read_prompt, write_result
+
+# What a brief batch may be, in bytes of its messages; a prompt and each of its messages cost as
+# much as so many bytes of text. docs/benchmarks/tokenizer.md has the measurements.
+BRIEF_BYTES = 4096
+BRIEF_PROMPTS = 4
+MESSAGE_BYTES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,7 @@ class Encodings:
     def __init__(self, models: Models, metrics: Metrics, telemetry: Telemetry) -> None:
         self.models = models
         self._metrics = metrics
+        self._tokens = {model.name: metrics.tokens.labels(model.name) for model in models}
         self._telemetry = telemetry
         self._wall = WallClock()
 
@@ -46,6 +53,16 @@ class Encodings:
         batch = Batch(messages, reports, results, received_ns, answered_ns)
         self._count(batch)
         return batch
+
+    def is_brief(self, messages: Sequence[pb.EncodeRequest]) -> bool:
+        """Whether a thread would cost more than the encoding: under 0.2 ms, for most texts."""
+        return len(messages) <= BRIEF_PROMPTS and sum(map(self._size, messages)) <= BRIEF_BYTES
+
+    def _size(self, message: pb.EncodeRequest) -> int:
+        model = self.models.find(message.model)
+        slowness = model.vocabulary.encoder.slowness if isinstance(model, Model) else 1
+        headers = 1 + len(message.chat.messages)
+        return slowness * message.ByteSize() + headers * MESSAGE_BYTES
 
     def is_sampled(self, batch: Batch) -> bool:
         """Whether `record` has anything to do."""
@@ -64,7 +81,7 @@ class Encodings:
         for report, result in zip(batch.reports, batch.results, strict=True):
             if isinstance(report.outcome, Encoded):
                 self._metrics.encode_seconds.observe((report.ended_ns - report.started_ns) / 1e9)
-                self._metrics.tokens.labels(report.outcome.model).inc(tokens_of(result))
+                self._tokens[report.outcome.model].inc(report.outcome.tokens)
             else:
                 self._metrics.refused.labels(_reason(result)).inc()
 
@@ -76,7 +93,7 @@ class Encodings:
             message.traceparent,
             self._at(batch.received_ns),
             self._at(batch.answered_ns),
-            _attributes(message, result, len(batch.messages)),
+            _attributes(message, report, result, len(batch.messages)),
             SpanKind.SERVER,
         )
         if parent is None:
@@ -94,15 +111,15 @@ class Encodings:
 
 
 def _attributes(
-    message: pb.EncodeRequest, result: pb.EncodeResult, prompts: int
+    message: pb.EncodeRequest, report: Report, result: pb.EncodeResult, prompts: int
 ) -> dict[str, AttributeValue]:
     common: dict[str, AttributeValue] = {
         "gen_ai.request.model": message.model,
         "headway.batch_prompts": prompts,
     }
-    if result.HasField("refused"):
-        return {**common, "error.type": _reason(result)}
-    return {**common, "gen_ai.usage.input_tokens": tokens_of(result)}
+    if isinstance(report.outcome, Encoded):
+        return {**common, "gen_ai.usage.input_tokens": report.outcome.tokens}
+    return {**common, "error.type": _reason(result)}
 
 
 def _reason(result: pb.EncodeResult) -> str:

@@ -22,6 +22,7 @@ class Config:
     block_size: int = 16  # tokens in a block of the hash chain; the workers' engines use the same
     threads: int = 0  # encode at the same time; 0: one for each core
     segment_cache_bytes: int = 32 * 2**20  # for each model; 0: no cache
+    hash_cache_bytes: int = 32 * 2**20  # for each model; 0: no cache
     drain_s: float = 4.0  # running calls get this long to end
 
     def __post_init__(self) -> None:
@@ -31,7 +32,7 @@ class Config:
             _address("TOKENIZER_METRICS_LISTEN", self.metrics_listen)
         if self.block_size < 1:
             raise ValueError(f"TOKENIZER_BLOCK_SIZE must be positive, got {self.block_size}")
-        for name in ("threads", "segment_cache_bytes", "drain_s"):
+        for name in ("threads", "segment_cache_bytes", "hash_cache_bytes", "drain_s"):
             value = getattr(self, name)
             if not value >= 0:
                 raise ValueError(f"TOKENIZER_{name.upper()} must be 0 or more, got {value}")

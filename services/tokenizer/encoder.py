@@ -23,6 +23,11 @@ class Encoder(Protocol):
         """The library's name."""
         ...
 
+    @property
+    def slowness(self) -> int:
+        """How many times longer than fastokens it takes, about."""
+        ...
+
     def encode(self, text: str, add_special_tokens: bool) -> bytes:
         """The ids of one text. Long texts leave other threads running."""
         ...
@@ -36,6 +41,7 @@ class ReferenceEncoder:
     """Hugging Face tokenizers: it defines the ids."""
 
     name = "tokenizers"
+    slowness = 16
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -55,6 +61,7 @@ class FastEncoder:
     """fastokens, with its cache of the segments between special tokens."""
 
     name = "fastokens"
+    slowness = 1
 
     def __init__(self, tokenizer: FastTokenizer, reference: ReferenceEncoder) -> None:
         self._tokenizer = tokenizer

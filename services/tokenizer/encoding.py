@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from struct import pack
 
-from services.blocks import block_hashes, chain_root
+from services.blocks import chain_root
 from services.tokenizer.models import Model, Models
 from services.tokenizer.outcomes import EmptyPrompt, Encoded, Outcome, Refusal, TemplateRefused
 from services.tokenizer.prompt import Chat, Prompt, Text, TokenIds
@@ -70,5 +70,4 @@ def _hashed(tokens: bytes, prompt: Prompt, model: Model) -> Encoded | EmptyPromp
         return EmptyPrompt()
     # The main name, whatever alias was asked for: they share one cache.
     root = chain_root(model.name, prompt.adapter, prompt.cache_salt)
-    hashes = block_hashes(tokens, model.block_size, root)
-    return Encoded(model.name, tokens, hashes, model.block_size)
+    return Encoded(model.name, tokens, model.chain.hash(tokens, root), model.chain.block_size)

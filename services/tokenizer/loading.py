@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from services.settings import SettingError
 from services.tokenizer.config import Config, ModelSource
 from services.tokenizer.encoder import choose_encoder
+from services.tokenizer.hashing import HashChain
 from services.tokenizer.models import Model, Models
 from services.tokenizer.probes import probes
 from services.tokenizer.template import CHATML, CHATML_MARKS, ChatTemplate
@@ -42,7 +43,8 @@ def load_model(source: ModelSource, config: Config, logger: BoundLogger) -> Mode
         has_chat_template=template is not None,
     )
     vocabulary = Vocabulary(tokenizer, choice.encoder)
-    return Model(source.name, source.aliases, vocabulary, template, config.block_size)
+    chain = HashChain(config.block_size, config.hash_cache_bytes)
+    return Model(source.name, source.aliases, vocabulary, template, chain)
 
 
 def _tokenizer(folder: Path) -> Tokenizer:

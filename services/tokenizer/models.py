@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from services.tokenizer.hashing import HashChain
 from services.tokenizer.outcomes import UnknownModel
 from services.tokenizer.template import ChatTemplate
 from services.tokenizer.vocabulary import Vocabulary
@@ -10,13 +11,13 @@ from services.tokenizer.vocabulary import Vocabulary
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model: its vocabulary and its chat template, if it has one."""
+    """One model: its vocabulary, its chat template if it has one, and its prompts' hashes."""
 
     name: str
     aliases: tuple[str, ...]
     vocabulary: Vocabulary
     template: ChatTemplate | None
-    block_size: int
+    chain: HashChain
 
 
 class Models:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from services.blocks import TOKEN_BYTES
+
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
@@ -11,6 +13,11 @@ class Encoded:
     token_ids: bytes
     block_hashes: bytes
     block_size: int
+
+    @property
+    def tokens(self) -> int:
+        """How many there are."""
+        return len(self.token_ids) // TOKEN_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The gRPC door: reads a message, has it encoded off the event loop, writes the answer."""
+"""The gRPC door: reads a message, has it encoded, briefly or on a thread, writes the answer."""
 
 import asyncio
 import time
@@ -86,9 +86,13 @@ class TokenizerServer(rpc.TokenizerServiceServicer):
         return pb.EncodeBatchesResponse(batch=request.batch, results=batch.results)
 
     async def _encoded(self, messages: Any) -> Batch:
-        batch = await asyncio.get_running_loop().run_in_executor(
-            self._threads, self._encodings.encode, messages, time.monotonic_ns()
-        )
+        received_ns = time.monotonic_ns()
+        if self._encodings.is_brief(messages):
+            batch = self._encodings.encode(messages, received_ns)
+        else:
+            batch = await asyncio.get_running_loop().run_in_executor(
+                self._threads, self._encodings.encode, messages, received_ns
+            )
         if self._encodings.is_sampled(batch):
             self._threads.submit(self._encodings.record, batch)
         return batch

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jinja2 import TemplateError
-from transformers.utils.chat_template_utils import render_jinja_template
+from transformers.utils.chat_template_utils import _compile_jinja_template, render_jinja_template
 
 from services.tokenizer.conversation import (
     JsonObject,
@@ -59,7 +59,10 @@ class ChatTemplate:
         self._sources = sources
         self._special_tokens = special_tokens
         for source in sources.values():
-            render_jinja_template(conversations=[], chat_template=source)
+            # What the renderer itself compiles once and keeps. Its globals are a ChainMap, which
+            # every rendering would copy, item by item in Python.
+            compiled = _compile_jinja_template(source)
+            compiled.globals = dict(compiled.globals)
 
     def render(self, chat: Chat) -> str | TemplateRefused:
         """The prompt's text, the same as transformers' `apply_chat_template` gives."""
@@ -96,7 +99,8 @@ class ChatTemplate:
                 **variables,
             )
             text: str = rendered[0][0]
-            text.encode()  # half a surrogate pair, from JSON, is no text
+            if not text.isascii():
+                text.encode()  # half a surrogate pair, from JSON, is no text
         except _FAULTS as error:
             return TemplateRefused(_why(error, source, chat))
         return text

@@ -5,7 +5,7 @@ from typing import assert_never
 import grpc
 
 from headway.tokenizer.v1 import tokenizer_pb2 as pb
-from services.blocks import TOKEN_BYTES, read_hashes
+from services.blocks import read_hashes
 from services.tokenizer.encoding import Report
 from services.tokenizer.models import Model
 from services.tokenizer.outcomes import (
@@ -135,12 +135,7 @@ def write_model(model: Model) -> pb.Model:
     return pb.Model(
         name=model.name,
         vocabulary_size=model.vocabulary.size,
-        block_size=model.block_size,
+        block_size=model.chain.block_size,
         has_chat_template=model.template is not None,
         encoder=ENCODERS[model.vocabulary.encoder.name],
     )
-
-
-def tokens_of(result: pb.EncodeResult) -> int:
-    """Tokens of an encoded prompt; none for a refused one."""
-    return len(result.encoded.token_ids) // TOKEN_BYTES
