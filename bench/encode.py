@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry
@@ -153,7 +154,7 @@ def main() -> int:
     return 0
 
 
-def _models(folder: str, **settings: int) -> Models:
+def _models(folder: str, **settings: Any) -> Models:
     return load_models(Config(models=f"{MODEL}={folder}", **settings), structlog.get_logger())
 
 

@@ -1,6 +1,6 @@
 """Chats of so many tokens, by a seed: English prose of Python's own documentation. Pure."""
 
-from pydoc_data.topics import topics  # type: ignore[import-untyped]
+from pydoc_data.topics import topics
 from random import Random
 
 from headway.tokenizer.v1 import tokenizer_pb2 as pb

@@ -15,6 +15,7 @@ import grpc
 
 from bench.prompts import LONG, SHORT, Prompts
 from bench.wired import cpu_s, free_port
+from command.processes import DEFAULTS
 from headway.tokenizer.v1 import tokenizer_pb2 as pb
 from services.edge.encoding import Encoded, Encoders
 from services.serving import CHANNEL_OPTIONS
@@ -107,7 +108,11 @@ async def _tokenizer(folder: str, port: int, metrics_port: int) -> AsyncIterator
         "TOKENIZER_METRICS_LISTEN": f"127.0.0.1:{metrics_port}",
     }
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.tokenizer", env={**os.environ, **settings}, stderr=DEVNULL
+        sys.executable,
+        "-m",
+        "services.tokenizer",
+        env={**DEFAULTS, **os.environ, **settings},
+        stderr=DEVNULL,
     )
     try:
         yield process

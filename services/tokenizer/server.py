@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from concurrent.futures import Executor
 from typing import Any, NoReturn
 
 import grpc
@@ -14,6 +13,7 @@ from services.tokenizer.batch import Batch, Encodings
 from services.tokenizer.models import Model
 from services.tokenizer.outcomes import OutsideVocabulary
 from services.tokenizer.overtaking import overtake
+from services.tokenizer.threads import Threads
 from services.tokenizer.wire import STATUS, write_model, write_refusal, write_response
 
 SERVICE = "headway.tokenizer.v1.TokenizerService"
@@ -28,7 +28,7 @@ Requests = AsyncIterator[pb.EncodeBatchesRequest]
 class TokenizerServer(rpc.TokenizerServiceServicer):
     """Implements `headway.tokenizer.v1.TokenizerService`."""
 
-    def __init__(self, encodings: Encodings, threads: Executor) -> None:
+    def __init__(self, encodings: Encodings, threads: Threads) -> None:
         self._encodings = encodings
         self._threads = threads
         self._draining = asyncio.Event()
@@ -50,11 +50,8 @@ class TokenizerServer(rpc.TokenizerServiceServicer):
         model = self._encodings.models.find(request.model)
         if not isinstance(model, Model):
             await _refuse(context, write_refusal(model))
-        text = await asyncio.get_running_loop().run_in_executor(
-            self._threads,
-            model.vocabulary.decode,
-            tuple(request.token_ids),
-            request.keep_special_tokens,
+        text = await self._threads.begin(
+            model.vocabulary.decode, tuple(request.token_ids), request.keep_special_tokens
         )
         if isinstance(text, OutsideVocabulary):
             await _refuse(context, write_refusal(text))
@@ -90,11 +87,9 @@ class TokenizerServer(rpc.TokenizerServiceServicer):
         if self._encodings.is_brief(messages):
             batch = self._encodings.encode(messages, received_ns)
         else:
-            batch = await asyncio.get_running_loop().run_in_executor(
-                self._threads, self._encodings.encode, messages, received_ns
-            )
+            batch = await self._threads.begin(self._encodings.encode, messages, received_ns)
         if self._encodings.is_sampled(batch):
-            self._threads.submit(self._encodings.record, batch)
+            self._threads.begin(self._encodings.record, batch)
         return batch
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from concurrent.futures import ThreadPoolExecutor
 
 import prometheus_client
 from structlog.stdlib import BoundLogger
@@ -15,6 +14,7 @@ from services.tokenizer.config import Config
 from services.tokenizer.loading import load_models
 from services.tokenizer.metrics import Metrics
 from services.tokenizer.server import SERVICE, TokenizerServer
+from services.tokenizer.threads import Threads
 
 
 async def main(config: Config, logger: BoundLogger) -> None:
@@ -25,7 +25,7 @@ async def main(config: Config, logger: BoundLogger) -> None:
     models = await asyncio.to_thread(load_models, config, logger)
     metrics.show(models)
     _serve_metrics(config.metrics_listen)
-    with ThreadPoolExecutor(config.threads or _cores(), "encode") as threads:
+    with Threads(config.threads or _cores()) as threads:
         tokenizer = TokenizerServer(Encodings(models, metrics, telemetry), threads)
         async with grpc_server(
             config.listen,

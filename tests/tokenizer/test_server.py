@@ -1,9 +1,9 @@
 """The service, asked over real gRPC."""
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from struct import pack
 from typing import Any
@@ -23,10 +23,11 @@ from headway.tokenizer.v1 import tokenizer_pb2_grpc as rpc
 from observability.telemetry import Telemetry
 from services.blocks import block_hashes, chain_root, read_hashes
 from services.serving import grpc_server
-from services.tokenizer.batch import Encodings
+from services.tokenizer.batch import Batch, Encodings
 from services.tokenizer.metrics import Metrics
 from services.tokenizer.models import Models
 from services.tokenizer.server import SERVICE, TokenizerServer
+from services.tokenizer.threads import Threads
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -39,7 +40,7 @@ class Running:
     server: TokenizerServer
     registry: CollectorRegistry
     spans: InMemorySpanExporter
-    threads: ThreadPoolExecutor
+    threads: Threads
 
     @property
     def stub(self) -> "rpc.TokenizerServiceAsyncStub":
@@ -53,7 +54,7 @@ async def running(models: Models) -> AsyncIterator[Running]:
     telemetry = Telemetry(provider.get_tracer("test"), exporting=True, _provider=provider)
     metrics = Metrics(registry)
     metrics.show(models)
-    with ThreadPoolExecutor(2) as threads:
+    with Threads(2) as threads:
         server = TokenizerServer(Encodings(models, metrics, telemetry), threads)
 
         def register(to: grpc.aio.Server) -> None:
@@ -245,6 +246,23 @@ async def test_draining_answers_what_was_read_and_ends_the_stream(running: Runni
     assert await stream.code() == grpc.StatusCode.OK
 
 
+async def test_only_brief_batches_are_encoded_by_the_event_loops_own_thread(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode, encoded_by = Encodings.encode, []
+
+    def recording(self: Encodings, messages: Any, received_ns: int) -> Batch:
+        encoded_by.append(threading.current_thread())
+        return encode(self, messages, received_ns)
+
+    monkeypatch.setattr(Encodings, "encode", recording)
+    for content in ("Hello", "Hello " * 2000):
+        await running.stub.Encode(chat(content))
+    brief, long = encoded_by
+    assert brief is threading.current_thread()
+    assert long is not brief
+
+
 async def test_health_and_reflection(running: Running) -> None:
     # Neither has types for asyncio.
     health: Any = health_pb2_grpc.HealthStub(running.channel)
@@ -264,7 +282,7 @@ async def test_a_sampled_prompt_has_its_spans(running: Running, models: Models) 
     assert isinstance(answer, pb.EncodeBatchesResponse)
     running.server.drain()
     assert await stream.read() is grpc.aio.EOF
-    await asyncio.to_thread(running.threads.shutdown)  # spans are recorded after the answer
+    await asyncio.to_thread(running.threads.close)  # spans are recorded after the answer
     hop, queue, render, tokenize = running.spans.get_finished_spans()
     assert (hop.name, hop.kind) == ("tokenizer.encode", SpanKind.SERVER)
     assert hop.parent is not None

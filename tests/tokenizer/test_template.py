@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
+from transformers.utils.chat_template_utils import _compile_jinja_template
 
 from services.tokenizer.conversation import offered, spoken
 from services.tokenizer.outcomes import TemplateRefused
@@ -90,6 +91,8 @@ def theirs(tokenizer: PreTrainedTokenizerFast, chat: Chat, template: Any, **more
     kwargs: Any = (
         {"enable_thinking": False} if "enable_thinking" in chat.template_kwargs_json else {}
     )
+    # Ours changes what the renderer compiled and keeps.
+    _compile_jinja_template.cache_clear()
     text = tokenizer.apply_chat_template(
         [spoken(message) for message in chat.messages],
         tools=[offered(tool) for tool in chat.tools] or None,
