@@ -77,7 +77,8 @@ class Holders:
             return False
         self._held += not mask
         self._numbers[row] = self._take(mask | bit)
-        self._give_back(old)
+        if old:
+            self._give_back(old)
         return True
 
     def discard(self, row: int, bit: int) -> bool:

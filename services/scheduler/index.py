@@ -65,8 +65,11 @@ class PrefixIndex:
     def store(self, slot: int, hashes: Sequence[int]) -> None:
         """The worker stored a copy of each block."""
         bit, kept = 1 << slot, self._kept(hashes)
+        holders, find = self._holders, self._rows.find
         for block in kept:
-            if self._holders.add(self._row_for(block), bit):
+            if holders.full:
+                self._make_room()
+            if holders.add(find(block) or self._new_row(block), bit):
                 self._blocks[slot] += 1
             else:
                 self._copies.add(slot, block)
@@ -74,17 +77,18 @@ class PrefixIndex:
 
     def remove(self, slot: int, hashes: Sequence[int]) -> None:
         """The worker removed a copy of each block; blocks not known here are passed over."""
-        bit = 1 << slot
+        bit, holders = 1 << slot, self._holders
         for block in self._kept(hashes):
-            self._make_room()  # a smaller set may be a new one
-            row = self._rows.find(block)
+            if holders.full:  # a smaller set may be a new one
+                self._make_room()
             if self._copies.remove(slot, block):
                 continue
+            row = self._rows.find(block)
             # It is not there if it was forgotten already, because the index was full.
-            if self._holders.discard(row, bit):
+            if holders.discard(row, bit):
                 self._blocks[slot] -= 1
-                if not self._holders.of(row):
-                    self._free(row)
+                if not holders.any(row):
+                    self._rows.free(row)
 
     def clear(self, slot: int) -> None:
         """Forget all that a worker holds, in one step however much it is."""
@@ -142,7 +146,8 @@ class PrefixIndex:
 
     def _depths(self, hashes: Sequence[int], slots: int) -> Depths:
         walk = _Walk(np.zeros(slots, np.int64))
-        if not hashes or not (self._rows.find(hashes[0]) or self._expected.of(hashes[0])):
+        hashes = self._up_to_a_gap(hashes)
+        if not hashes:
             return walk.depths
         for first in range(0, len(hashes), AT_ONCE):
             part = hashes[first : first + AT_ONCE]
@@ -153,6 +158,19 @@ class PrefixIndex:
                 return walk.depths
         walk.lose(0, len(hashes))
         return walk.depths
+
+    def _up_to_a_gap(self, hashes: Sequence[int]) -> Sequence[int]:
+        """As much of a prompt as may be cached: most end in blocks that nobody has."""
+        if not hashes or not self._is_known(hashes[0]):
+            return ()
+        # The first gap is before any other, so where half is a gap the rest need not be seen.
+        length = len(hashes)
+        while length > 1 and not self._is_known(hashes[length // 2]):
+            length //= 2
+        return hashes[:length]
+
+    def _is_known(self, block: int) -> bool:
+        return bool(self._rows.find(block) or self._expected.of(block))
 
     def _walk(self, walk: "_Walk", part: Sequence[int], rows: Column, first: int) -> int:
         """Go along a part of a prompt, up to the gap if there is one."""
@@ -175,16 +193,13 @@ class PrefixIndex:
     def _stretches(self, rows: Column) -> Iterator[tuple[int, int, int]]:
         """Where the holders change along a prompt, and who they are from there on."""
         numbers = self._holders.numbers[rows]
-        begins = [0, *(np.flatnonzero(numbers[1:] != numbers[:-1]) + 1).tolist()]
-        for begin, end in zip(begins, [*begins[1:], len(rows)], strict=True):
-            yield begin, end, self._holders.named(int(numbers[begin]))
+        begin = 0
+        for last in (numbers[1:] != numbers[:-1]).nonzero()[0].tolist():
+            yield begin, last + 1, self._holders.named(numbers.item(last))
+            begin = last + 1
+        yield begin, len(rows), self._holders.named(numbers.item(begin))
 
-    def _row_for(self, block: int) -> int:
-        if self._holders.full:
-            self._make_room()
-        row = self._rows.find(block)
-        if row:
-            return row
+    def _new_row(self, block: int) -> int:
         if self._rows.full:
             self._evict()
         row = self._rows.add(block)
