@@ -64,7 +64,8 @@ class Accounts:
         if placement is None:
             return None
         has_token = ended.actual_ttft_s is not None
-        self._end_adapter_use(placement, was_loaded=has_token)
+        if placement.pool.adapter:
+            self._end_adapter_use(placement, was_loaded=has_token)
         if has_token:
             self._settling.append((now_s + SETTLING_S, placement))
         else:

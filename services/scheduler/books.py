@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from services.scheduler.facts import Key, Pool, Report
+from services.scheduler.rows import column
 
 NONE = (0, 0)
 
@@ -43,22 +44,22 @@ class Books:
     """Placements, and their sums for each worker in columns by slot."""
 
     def __init__(self, slots: int) -> None:
-        self.placed = np.zeros(slots, np.int64)
-        self.waiting = np.zeros(slots, np.int64)
+        self.placed, self._placed = column(slots, np.int64)
+        self.waiting, self._waiting = column(slots, np.int64)
         """Placed requests that are not prefilled."""
-        self.queued_tokens = np.zeros(slots, np.int64)
+        self.queued_tokens, self._queued_tokens = column(slots, np.int64)
         """Prompt tokens of those, less what the worker caches."""
-        self.decode_tokens = np.zeros(slots, np.int64)
+        self.decode_tokens, self._decode_tokens = column(slots, np.int64)
         """Tokens that placed requests may still generate, at most."""
-        self.held_tokens = np.zeros(slots, np.int64)
+        self.held_tokens, self._held_tokens = column(slots, np.int64)
         """Tokens of cache that placed requests fill, what they share counted once."""
-        self.foreign_requests = np.zeros(slots, np.int64)
-        self.foreign_tokens = np.zeros(slots, np.int64)
-        self.requests = np.zeros(slots, np.int64)
+        self.foreign_requests, self._foreign_requests = column(slots, np.int64)
+        self.foreign_tokens, self._foreign_tokens = column(slots, np.int64)
+        self.requests, self._requests = column(slots, np.int64)
         """Placed and foreign requests."""
-        self.tokens_ahead = np.zeros(slots, np.int64)
+        self.tokens_ahead, self._tokens_ahead = column(slots, np.int64)
         """Queued and foreign tokens."""
-        self.head_tokens = np.zeros(slots, np.int64)
+        self.head_tokens, self._head_tokens = column(slots, np.int64)
         """Queued tokens of the request that is computed now: engines go in order."""
         self.heard_s = np.zeros(slots)
         """When a prompt was last computed there, or the first one placed."""
@@ -123,8 +124,8 @@ class Books:
     def correct(self, slot: int, report: Report, now_s: float) -> None:
         """Count what the worker has beyond the books, and no more than it has of prompts."""
         self._correct_queue(slot, report, now_s)
-        requests = report.running_requests + report.waiting_requests - int(self.placed[slot])
-        tokens = report.queued_prefill_tokens - int(self.queued_tokens[slot])
+        requests = report.running_requests + report.waiting_requests - self._placed[slot]
+        tokens = report.queued_prefill_tokens - self._queued_tokens[slot]
         # Without requests from elsewhere the tokens are of ours: a worker counts what it waits
         # to compute without knowing what it has cached.
         excess = max(0, requests), max(0, tokens) if requests > 0 else 0
@@ -190,17 +191,17 @@ class Books:
         placement.slot = None
 
     def _add(self, placement: Placement, slot: int, sign: int, now_s: float) -> None:
-        self.placed[slot] += sign
-        self.requests[slot] += sign
-        self.decode_tokens[slot] += sign * placement.decode_tokens
-        self.held_tokens[slot] += sign * (placement.uncached_tokens + placement.answer_tokens)
+        self._placed[slot] += sign
+        self._requests[slot] += sign
+        self._decode_tokens[slot] += sign * placement.decode_tokens
+        self._held_tokens[slot] += sign * (placement.uncached_tokens + placement.answer_tokens)
         if not placement.prefilled:
             self._add_prefill(placement, slot, sign, now_s)
 
     def _add_prefill(self, placement: Placement, slot: int, sign: int, now_s: float) -> None:
-        self.waiting[slot] += sign
-        self.queued_tokens[slot] += sign * placement.uncached_tokens
-        self.tokens_ahead[slot] += sign * placement.uncached_tokens
+        self._waiting[slot] += sign
+        self._queued_tokens[slot] += sign * placement.uncached_tokens
+        self._tokens_ahead[slot] += sign * placement.uncached_tokens
         self._line_up(placement, slot, sign, now_s)
 
     def _line_up(self, placement: Placement, slot: int, sign: int, now_s: float) -> None:
@@ -212,11 +213,11 @@ class Books:
             del line[placement]
         head = next(iter(line), None)
         if head is not first:
-            self.head_tokens[slot] = 0 if head is None else head.uncached_tokens
+            self._head_tokens[slot] = 0 if head is None else head.uncached_tokens
             self.heard_s[slot] = now_s
 
     def _set_foreign(self, slot: int, requests: int, tokens: int) -> None:
-        self.foreign_requests[slot] = requests
-        self.foreign_tokens[slot] = tokens
-        self.requests[slot] = self.placed[slot] + requests
-        self.tokens_ahead[slot] = self.queued_tokens[slot] + tokens
+        self._foreign_requests[slot] = requests
+        self._foreign_tokens[slot] = tokens
+        self._requests[slot] = self._placed[slot] + requests
+        self._tokens_ahead[slot] = self._queued_tokens[slot] + tokens

@@ -22,7 +22,7 @@ OVERDUE, OVERDUE_S = 3.0, 1.0
 UNKNOWN_PATIENCE = 10
 """Times that, while its speed is a guess."""
 
-NO_WAIT_S = np.zeros(SLOTS)
+NO_WAIT_S: Floats = np.broadcast_to(0.0, SLOTS)
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

@@ -66,7 +66,7 @@ class Roster:
     max_model_tokens: Ints
     max_running: Ints
     step_budget_tokens: Ints
-    # Of all rows, asked for each request.
+    # What is true of all rows, because each request asks for it.
     all_reported: bool = field(init=False)
     none_reported: bool = field(init=False)
     least_memory_tokens: int = field(init=False)

@@ -84,9 +84,7 @@ class Rows:
         self.full = False
 
 
-def column(
-    count: int, kind: type[np.unsignedinteger[Any]]
-) -> "tuple[npt.NDArray[Any], memoryview[int]]":
+def column(count: int, kind: type[np.integer[Any]]) -> "tuple[npt.NDArray[Any], memoryview[int]]":
     """Zeros, to be read many at once or one by one; not written yet, they take no memory."""
     # A memoryview, because reading one element of a numpy array takes four times as long.
     zeros = np.zeros(count, kind)
