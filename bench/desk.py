@@ -22,6 +22,7 @@ import uvloop
 from prometheus_client import CollectorRegistry
 from xxhash import xxh3_64_intdigest
 
+from bench.warm import BLOCK_TOKENS, MODEL, hello
 from headway.scheduler.v1 import scheduler_pb2 as pb
 from observability.telemetry import start_telemetry
 from services.scheduler import wire
@@ -31,7 +32,7 @@ from services.scheduler.placement import POLICIES
 from services.scheduler.reports import read_report
 from services.scheduler.scheduler import Bounds, Scheduler
 
-MODEL, BLOCK_TOKENS, PROMPT_TOKENS = "chat", 16, 300
+PROMPT_TOKENS = 300
 BLOCKS, SHARED_BLOCKS = PROMPT_TOKENS // BLOCK_TOKENS, 4
 CACHED_PROMPTS = 400
 """So many a worker caches; each one more evicts the oldest."""
@@ -46,18 +47,7 @@ class Worker:
     """What a worker says of the requests that it gets."""
 
     def __init__(self, number: int) -> None:
-        self.hello = pb.Hello(
-            worker_id=f"worker-{number:04d}",
-            address=f"worker-{number:04d}:1",
-            epoch=1,
-            kind=pb.WORKER_KIND_GENERATE,
-            models=[MODEL],
-            block_size=BLOCK_TOKENS,
-            capacity_blocks=8192,
-            max_running=256,
-            step_budget_tokens=8192,
-            max_model_tokens=65_536,
-        )
+        self.hello = hello(number, max_running=256)
         self._cached: deque[bytes] = deque()
         self._news: list[bytes] = []
         self._prefills: list[pb.PrefillTiming] = []

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import grpc
 import uvloop
 
-from bench.warm import BLOCK_TOKENS, MODEL, WarmFleet
+from bench.warm import WarmFleet, hello
 from headway.scheduler.v1 import scheduler_pb2 as pb
 from headway.scheduler.v1 import scheduler_pb2_grpc as rpc
 from services.serving import CHANNEL_OPTIONS
@@ -43,7 +43,7 @@ async def _work(
     stub: "SchedulerServiceAsyncStub", number: int, cache: Sequence[int], workers: int
 ) -> None:
     call = stub.Join(wait_for_ready=True)  # the scheduler may be starting yet
-    await call.write(pb.JoinRequest(hello=_hello(number)))
+    await call.write(pb.JoinRequest(hello=hello(number, max_running=64)))
     welcome = await call.read()
     assert isinstance(welcome, pb.JoinResponse)
     interval_s = welcome.welcome.heartbeat_ms / 2000
@@ -53,22 +53,6 @@ async def _work(
     while True:
         await call.write(pb.JoinRequest(report=_report()))
         await asyncio.sleep(interval_s)
-
-
-def _hello(number: int) -> pb.Hello:
-    return pb.Hello(
-        worker_id=f"worker-{number:04d}",
-        address=f"worker-{number:04d}:1",
-        epoch=1,
-        kind=pb.WORKER_KIND_GENERATE,
-        models=[MODEL],
-        block_size=BLOCK_TOKENS,
-        capacity_blocks=8192,
-        max_running=64,
-        step_budget_tokens=8192,
-        max_model_tokens=65_536,
-        engine="talks only",
-    )
 
 
 def _report() -> pb.Report:

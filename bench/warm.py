@@ -11,6 +11,8 @@ from struct import pack
 
 from xxhash import xxh3_64_intdigest
 
+from headway.scheduler.v1 import scheduler_pb2 as pb
+
 BLOCK_TOKENS = 16
 PROMPT_BLOCKS = 256
 PROMPT_TOKENS = PROMPT_BLOCKS * BLOCK_TOKENS
@@ -31,6 +33,23 @@ class Conversation:
     blocks: Blocks
     depth: int
     workers: tuple[int, ...]
+
+
+def hello(number: int, max_running: int) -> pb.Hello:
+    """What the worker of this number says when it joins."""
+    return pb.Hello(
+        worker_id=f"worker-{number:04d}",
+        address=f"worker-{number:04d}:1",
+        epoch=1,
+        kind=pb.WORKER_KIND_GENERATE,
+        models=[MODEL],
+        block_size=BLOCK_TOKENS,
+        capacity_blocks=8192,
+        max_running=max_running,
+        step_budget_tokens=8192,
+        max_model_tokens=65_536,
+        engine="talks only",
+    )
 
 
 class WarmFleet:

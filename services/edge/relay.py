@@ -3,10 +3,10 @@
 A Relay is driven by its exchange's task alone. Deltas reach the exchange through an Inbox.
 
 The hot path is `Relay.carry`, with the loop of `Pipe.receive` that calls it, the lane that it
-calls (of `Exchange.stream` or `Exchange.collect`) and `Client.write`: it runs for every token,
-in the task that reads the worker's pipe. It may touch the delta, the ids that were generated,
-the event's bytes and the socket's buffer, and nothing else: no task, no await, no clock, no
-validation, no log, no metric.
+calls (`Events.lane`, or that of `Exchange.collect`) and `Client.write`: it runs for every token,
+in the task that reads the worker's pipe. It may touch a row of the frame's columns, the ids that
+were generated, the event's bytes and the socket's buffer, and nothing else: no task, no await,
+no clock, no validation, no log, no metric.
 """
 
 import time

@@ -29,8 +29,8 @@ from services.scheduler.outcomes import (
 )
 
 KINDS = {pb.WORKER_KIND_GENERATE: Kind.GENERATE, pb.WORKER_KIND_EMBED: Kind.EMBED}
-NONE: frozenset[str] = frozenset()
 KINDS_ON_WIRE = {kind: number for number, kind in KINDS.items()}
+NOBODY: frozenset[str] = frozenset()
 
 
 class Malformed(ValueError):
@@ -103,7 +103,7 @@ def read_request(
         block_size=message.block_size or 1,
         tenant=message.tenant,
         priority=message.priority,
-        excluded_workers=frozenset(message.excluded_workers) if message.excluded_workers else NONE,
+        excluded_workers=frozenset(message.excluded_workers or NOBODY),
         arrived_s=now_s,
         deadline_s=deadline_s,
         lease_s=lease_s,
