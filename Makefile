@@ -4,6 +4,7 @@
 # make bench   all tables and plots of docs/benchmarks/ again, page by page as below; 3 to 4 hours
 # make bench-overhead   CPU, latency and throughput beside smg, vllm-router and LiteLLM, which it installs; 100 min
 # make bench-vllm       routing on real vLLM; 3 min
+# make bench-tokenizer   what encoding costs, cold and warm; 1 min
 # make bench-placing    placements a second, bursts, fairness; 10 min
 # make bench-index      the prefix index; 15 min
 # make bench-routing    policies on MOONCAKE=FILE, the trace that docs/benchmarks/routing.md names; an hour
@@ -22,7 +23,7 @@ PIP := $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check 
 # The peers that bench/overhead measures beside this; both may be environments that are there already.
 PEERS ?= .peers
 LITELLM ?= .peers-litellm
-PAGES := overhead vllm placing index routing
+PAGES := overhead vllm tokenizer placing index routing
 # Tables on Mooncake's trace are left as they are without it.
 MOONCAKE ?=
 export MOONCAKE

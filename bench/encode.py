@@ -14,14 +14,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import structlog
 from prometheus_client import CollectorRegistry
 from tokenizers import Tokenizer
 
 from bench.prompts import LONG, SHORT, Prompts
-from bench.served import Load, served
+from bench.served import Load, Served, served
 from headway.tokenizer.v1 import tokenizer_pb2 as pb
-from observability.telemetry import start_telemetry
+from observability.telemetry import start_logs, start_telemetry
 from services.tokenizer.batch import Encodings
 from services.tokenizer.config import Config
 from services.tokenizer.encoder import ReferenceEncoder
@@ -137,13 +136,30 @@ def table(costs: Sequence[Cost]) -> str:
     return "\n".join((*head, *rows))
 
 
+def served_table(loads: Sequence[Served]) -> str:
+    """As markdown."""
+    rows = [
+        f"| {load.case} | {load.requests_a_s:,.0f} | {load.cpu_us:,.0f} | {load.batch_prompts:.2f} "
+        f"| {load.p50_ms:.2f} | {load.p99_ms:.2f} |"
+        for load in loads
+    ]
+    head = (
+        "| case | requests/s | CPU µs a request | prompts a batch | p50, ms | p99, ms |",
+        "|---|---:|---:|---:|---:|---:|",
+    )
+    return "\n".join((*head, *rows))
+
+
 def main() -> int:
     """Measure and print."""
     arguments = _arguments()
     if arguments.served:
-        for case, rate in RATES.items():
-            load = Load(arguments.model, case, rate, arguments.seconds, arguments.seed)
-            print(json.dumps(asdict(asyncio.run(served(load)))), flush=True)
+        loads = [
+            Load(arguments.model, case, rate, arguments.seconds, arguments.seed)
+            for case, rate in RATES.items()
+        ]
+        done = [asyncio.run(served(load)) for load in loads]
+        print(json.dumps([asdict(each) for each in done]) if arguments.json else served_table(done))
         return 0
     models, prompts = subjects(arguments.model), Prompts(MODEL, arguments.seed)
     rounds = [
@@ -155,7 +171,7 @@ def main() -> int:
 
 
 def _models(folder: str, **settings: Any) -> Models:
-    return load_models(Config(models=f"{MODEL}={folder}", **settings), structlog.get_logger())
+    return load_models(Config(models=f"{MODEL}={folder}", **settings), start_logs("bench"))
 
 
 def _by_tokenizers(models: Models, folder: str) -> Models:
