@@ -7,10 +7,11 @@ from typing import Any
 
 from headway.worker.v1 import worker_pb2 as pb
 from services.worker.metrics import Metrics
+from services.worker.relay import Put, Running
 from services.worker.requests import Failure
 from services.worker.spans import Spans
 from services.worker.wire import DeltaWriter, Malformed, read_request
-from services.worker.worker import Put, Running, Worker
+from services.worker.worker import Worker
 
 
 class Calls:

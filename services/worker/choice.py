@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NamedTuple
 
-from services.worker.engine import EndReason, Output, TokenLogprobs
+from services.worker.engine import End, EndReason, Output, TokenLogprobs
 from services.worker.text import TextStream
 
 
@@ -26,9 +27,8 @@ class Finish:
     stop_token_id: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What is new in a choice."""
+class Piece(NamedTuple):
+    """What is new in a choice. A tuple for the reason that Output is one."""
 
     text: str
     token_ids: Sequence[int]
@@ -67,38 +67,38 @@ class Choice:
 
     def advance(self, output: Output) -> Piece:
         """Take an output. Tokens beyond the one that completes a stop string are dropped."""
-        texts = []
+        new = ""
         silent = self._silent_from(output)
         for place, token_id in enumerate(output.token_ids):
             self._completion_tokens += 1
-            text, match = ("", "") if place >= silent else self._text.feed(token_id)
-            texts.append(text)
+            if place >= silent:
+                break  # it is the last
+            text, match = self._text.feed(token_id)
+            new += text
             if match:
                 kept = place + 1
                 finish = self._finish(FinishReason.STOP, match)
-                ids, logprobs = output.token_ids[:kept], output.logprobs[:kept]
-                return Piece("".join(texts), ids, logprobs, finish)
-        return self._unstopped(texts, output)
+                return Piece(new, output.token_ids[:kept], output.logprobs[:kept], finish)
+        if output.end is None:
+            return Piece(new, output.token_ids, output.logprobs)
+        return self._ended(new, output, output.end)
 
     def abort(self) -> Piece:
         """The last piece of a choice that the caller ended."""
         return Piece(self._text.rest(), (), finish=self._finish(FinishReason.ABORTED))
 
-    def _unstopped(self, texts: list[str], output: Output) -> Piece:
-        end = output.end
-        if end is None:
-            return Piece("".join(texts), output.token_ids, output.logprobs)
-        texts.append(self._text.rest())
+    def _ended(self, new: str, output: Output, end: End) -> Piece:
         finish = Finish(
             _REASONS[end.reason], self._completion_tokens, stop_token_id=end.stop_token_id
         )
-        return Piece("".join(texts), output.token_ids, output.logprobs, finish)
+        return Piece(new + self._text.rest(), output.token_ids, output.logprobs, finish)
 
     def _silent_from(self, output: Output) -> int:
         """The place of the end token, which has no text unless the caller wants it."""
-        stopped = output.end is not None and output.end.reason is EndReason.STOPPED
         count = len(output.token_ids)
-        return count - 1 if stopped and not self._include_stop else count
+        if output.end is None or output.end.reason is not EndReason.STOPPED or self._include_stop:
+            return count
+        return count - 1
 
     def _finish(self, reason: FinishReason, stop_text: str = "") -> Finish:
         return Finish(reason, self._completion_tokens, stop_text)

@@ -2,92 +2,108 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from headway.worker.v1 import worker_pb2 as pb
 from services.worker.calls import Calls
+from services.worker.choice import Piece
+from services.worker.metrics import Metrics
+from services.worker.relay import Running, Started
 from services.worker.requests import Failure
 from services.worker.stages import FirstTokenTimes
-from services.worker.wire import DeltaWriter, write_departure, write_failure, write_plain
-from services.worker.worker import Delta, Running
+from services.worker.wire import (
+    DeltaWriter,
+    add_to_plain,
+    write_departure,
+    write_failure,
+    write_plain,
+)
 
 Send = Callable[[pb.PipeResponse], Awaitable[None]]
 
-# Deltas of a frame that does not leave. Beyond it the pipe's own requests wait, and their
-# engine outputs merge: a slow edge gets larger deltas, not a larger buffer here.
-FRAME_LIMIT = 1024
-
 
 class FrameWriter:
-    """Gathers deltas while a frame is being written; writes them as the next one."""
+    """Gathers deltas while a frame is being written; writes them as the next one.
 
-    def __init__(self, send: Send, deltas: DeltaWriter) -> None:
+    What is new in a choice is added to the delta that waits for it: an edge that reads slowly gets
+    larger deltas, and never more of them than it has choices.
+    """
+
+    def __init__(self, send: Send, deltas: DeltaWriter, metrics: Metrics) -> None:
         self._send = send
         self._deltas = deltas
-        self._frame = pb.PipeResponse()
-        self._count = 0
+        self._metrics = metrics
         self._is_closed = False
-        self._starts: list[tuple[FirstTokenTimes, pb.Started]] = []
-        self._told: set[int] = set()  # requests that have a delta of their own in the frame
         self._ready = asyncio.Event()
-        self._sent = asyncio.Event()
+        self._begin_frame()
 
-    async def put(self, request: int, delta: Delta) -> None:
-        """Add a delta to the frame that leaves next; waits while that is full."""
-        await self._room()
-        if request not in self._told and _is_plain(delta):
-            write_plain(delta, request, self._frame.plain)
-            self._added()
-            return
-        self._told.add(request)  # an edge reads the plain ones first
-        to = self._frame.deltas.add()
-        self._deltas.write(delta, request, to)
-        if delta.started is not None:
-            self._starts.append((delta.started.times, to.started))
-        self._added()
+    def put(self, request: int, choice: int, piece: Piece, started: Started | None) -> None:
+        """Add what is new in a choice to the frame that leaves next."""
+        self._tokens += len(piece.token_ids)
+        if request not in self._told and started is None and _is_plain(piece):
+            self._put_plain(request, choice, piece)
+        else:
+            self._put_delta(request, choice, piece, started)
+        self._ready.set()
 
-    async def put_failure(self, request: int, failure: Failure) -> None:
+    def put_failure(self, request: int, failure: Failure) -> None:
         """Add the end of a request that failed."""
-        await self._room()
-        to = self._frame.deltas.add()
-        to.request = request
-        write_failure(failure, to.failed)
-        self._added()
+        write_failure(failure, self._frame.deltas.add(request=request).failed)
+        self._ready.set()
 
     async def run(self) -> None:
         """Write frames until closed. All that a turn of the loop brought leaves in one."""
-        while self._count or not self._is_closed:
+        while True:
             await self._ready.wait()
             self._ready.clear()
-            if self._count:
+            while self._frame.deltas or self._plain:
                 await self._send_frame()
+            if self._is_closed:
+                return
 
     def close(self) -> None:
         """Let `run` return once all is written."""
         self._is_closed = True
         self._ready.set()
 
+    def _put_plain(self, request: int, choice: int, piece: Piece) -> None:
+        place = self._plain.get((request, choice))
+        if place is None:
+            self._plain[request, choice] = len(self._plain)
+            write_plain(request, choice, piece, self._frame.plain)
+        else:
+            add_to_plain(place, piece, self._frame.plain)
+
+    def _put_delta(self, request: int, choice: int, piece: Piece, started: Started | None) -> None:
+        self._told.add(request)  # an edge reads the plain ones first
+        to = self._deltas_of.get((request, choice))
+        if to is None:
+            to = self._frame.deltas.add(request=request, choice=choice)
+            self._deltas_of[request, choice] = to
+        self._deltas.write(piece, to)
+        if started is not None:
+            self._deltas.write_started(started, to.started)
+            self._starts.append((started.times, to.started))
+
+    def _begin_frame(self) -> None:
+        self._frame = pb.PipeResponse()
+        self._tokens = 0
+        self._plain: dict[tuple[int, int], int] = {}  # the places of choices in the columns
+        self._told: set[int] = set()  # requests that have deltas beside the columns
+        self._deltas_of: dict[tuple[int, int], pb.Delta] = {}
+        self._starts: list[tuple[FirstTokenTimes, pb.Started]] = []
+
     async def _send_frame(self) -> None:
-        frame, starts = self._frame, self._starts
-        self._frame, self._starts, self._count = pb.PipeResponse(), [], 0
-        self._told.clear()
-        self._sent.set()
-        for times, started in starts:
+        frame = self._frame
+        for times, started in self._starts:
             write_departure(times, started)
+        self._metrics.generated_tokens.inc(self._tokens)
+        self._begin_frame()
         await self._send(frame)
 
-    async def _room(self) -> None:
-        while self._count >= FRAME_LIMIT:
-            self._sent.clear()
-            await self._sent.wait()
 
-    def _added(self) -> None:
-        self._count += 1
-        self._ready.set()
-
-
-def _is_plain(delta: Delta) -> bool:
-    piece = delta.piece
-    return delta.started is None and piece.finish is None and not piece.logprobs
+def _is_plain(piece: Piece) -> bool:
+    return piece.finish is None and not piece.logprobs
 
 
 class EdgePipe:
@@ -95,7 +111,7 @@ class EdgePipe:
 
     def __init__(self, calls: Calls, send: Send) -> None:
         self._calls = calls
-        self._frames = FrameWriter(self._counted(send), calls.deltas)
+        self._frames = FrameWriter(self._counted(send), calls.deltas, calls.metrics)
         self._writing = asyncio.create_task(self._frames.run())
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._running: dict[int, Running] = {}
@@ -123,26 +139,24 @@ class EdgePipe:
             self._writing.exception()  # the edge is gone: nobody is left to tell
 
     def _start(self, start: pb.StartRequest, arrived_s: float) -> None:
-        answer = self._calls.admit(start.generate, arrived_s)
-        task = asyncio.create_task(self._serve(start.request, answer))
+        running = self._calls.admit(start.generate, arrived_s)
+        if isinstance(running, Failure):
+            self._frames.put_failure(start.request, running)
+            return
+        task = asyncio.create_task(self._serve(start.request, running))
         self._tasks[start.request] = task
-        if isinstance(answer, Running):
-            self._running[start.request] = answer
-        task.add_done_callback(lambda _: self._forget(start.request, answer))
+        self._running[start.request] = running
+        task.add_done_callback(lambda _: self._forget(start.request, running))
 
-    def _forget(self, number: int, answer: Running | Failure) -> None:
+    def _forget(self, number: int, running: Running) -> None:
         self._tasks.pop(number)
-        self._running.pop(number, None)
-        if isinstance(answer, Running):  # a task cancelled before it began did not do this
-            self._calls.worker.forget(answer)
+        self._running.pop(number)
+        self._calls.worker.forget(running)  # a task cancelled before it began did not
 
-    async def _serve(self, number: int, answer: Running | Failure) -> None:
-        async def put(delta: Delta) -> None:
-            await self._frames.put(number, delta)
-
-        failure = await self._calls.serve(answer, put) if isinstance(answer, Running) else answer
+    async def _serve(self, number: int, running: Running) -> None:
+        failure = await self._calls.serve(running, partial(self._frames.put, number))
         if failure is not None:
-            await self._frames.put_failure(number, failure)
+            self._frames.put_failure(number, failure)
 
     def _counted(self, send: Send) -> Send:
         async def counted(frame: pb.PipeResponse) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any, NoReturn
 
 import grpc
@@ -11,10 +12,9 @@ from headway.worker.v1 import worker_pb2 as pb
 from headway.worker.v1 import worker_pb2_grpc
 from services.worker.calls import Calls
 from services.worker.identity import Identity
-from services.worker.pipe import EdgePipe
+from services.worker.pipe import EdgePipe, FrameWriter
 from services.worker.requests import Failure
-from services.worker.wire import STATUS, Malformed, failure_parameter, read_input, write_departure
-from services.worker.worker import Delta
+from services.worker.wire import STATUS, Malformed, failure_parameter, read_input, single_deltas
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -35,17 +35,19 @@ class WorkerServer(worker_pb2_grpc.WorkerServiceServicer):
         running = self._calls.admit(request, time.monotonic())
         if isinstance(running, Failure):
             await _fail(context, running)
-        one_at_a_time = asyncio.Lock()
 
-        async def put(delta: Delta) -> None:
-            message = pb.GenerateResponse()
-            self._calls.deltas.write(delta, 0, message.delta)
-            async with one_at_a_time:  # choices run side by side
-                if delta.started is not None:
-                    write_departure(delta.started.times, message.delta.started)
-                await context.write(message)
+        async def send(frame: pb.PipeResponse) -> None:
+            for delta in single_deltas(frame):
+                await context.write(pb.GenerateResponse(delta=delta))
 
-        failure = await self._calls.serve(running, put)
+        frames = FrameWriter(send, self._calls.deltas, self._calls.metrics)
+        writing = asyncio.create_task(frames.run())
+        try:
+            failure = await self._calls.serve(running, partial(frames.put, 0))
+            frames.close()
+            await writing
+        finally:
+            writing.cancel()
         if failure is not None:
             await _fail(context, failure)
 

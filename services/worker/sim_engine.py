@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
+from services.worker.delivery import Delivery
 from services.worker.engine import (
     BlocksRemoved,
     BlocksStored,
@@ -16,6 +17,7 @@ from services.worker.engine import (
     FirstToken,
     KvEvent,
     Output,
+    Push,
     Run,
     Sampling,
 )
@@ -23,46 +25,20 @@ from services.worker.sim_core import Emitted, Removed, SimCore, SimRun, SimSetti
 from services.worker.sim_words import WordTokens, embedding
 
 
-class Mailbox:
-    """The outputs of one run that nobody has read yet, merged into one."""
-
-    __slots__ = ("_end", "_first", "_tokens", "_waiter")
-
-    def __init__(self) -> None:
-        self._tokens: list[int] = []
-        self._first: FirstToken | None = None
-        self._end: End | None = None
-        self._waiter: asyncio.Future[None] | None = None
-
-    def put(self, token_ids: list[int], first: FirstToken | None, end: End | None) -> None:
-        """Add to what waits to be read."""
-        self._tokens += token_ids
-        self._first = first or self._first
-        self._end = end or self._end
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def take(self) -> Output:
-        """Everything since the last reading, once there is anything."""
-        if not self._tokens and self._end is None:
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-            self._waiter = None
-        output = Output(self._tokens, self._first, self._end)
-        self._tokens, self._first = [], None
-        return output
-
-
 class _Open:
-    """A run that somebody reads."""
+    """A run that somebody waits for."""
 
-    __slots__ = ("decoding", "mailbox", "run", "scheduled_s")
+    __slots__ = ("_push", "decoding", "delivery", "run", "scheduled_s")
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, push: Push) -> None:
         self.run = run
-        self.mailbox = Mailbox()
+        self.delivery = Delivery(self._take)
         self.scheduled_s = 0.0
         self.decoding = 0
+        self._push = push
+
+    def _take(self, output: Output) -> bool:
+        return self._push(output) and output.end is None
 
 
 class SimEngine:
@@ -108,16 +84,12 @@ class SimEngine:
             self._stepping.cancel()
             await asyncio.wait({self._stepping})
 
-    async def generate(self, run: Run) -> AsyncGenerator[Output, None]:
-        """Generate one choice; closing the iterator ends the run."""
+    async def generate(self, run: Run, push: Push) -> None:
+        """Generate one choice; its outputs are pushed as its steps end."""
         _refuse_what_needs_a_model(run.sampling)
-        opened = self._submit(run)
+        opened = self._submit(run, push)
         try:
-            while True:
-                output = await opened.mailbox.take()
-                yield output
-                if output.end is not None:
-                    return
+            await opened.delivery.over
         finally:
             self._core.abort(run.run_id)
             del self._open[run.run_id]
@@ -127,7 +99,7 @@ class SimEngine:
         for run_id in run_ids:
             self._core.abort(run_id)
             if run_id in self._open:
-                self._open[run_id].mailbox.put([], None, End(EndReason.ABORTED))
+                self._open[run_id].delivery.put(Output([], end=End(EndReason.ABORTED)))
 
     async def embed(self, run_id: str, tokens: Sequence[int]) -> Sequence[float]:
         """A unit vector that depends on all tokens, after the time that a prefill takes."""
@@ -140,8 +112,7 @@ class SimEngine:
             min_tokens=0,
             sampling=Sampling(temperature=0.0),
         )
-        async for _ in self.generate(run):
-            pass
+        await self.generate(run, lambda _: True)
         return embedding(tokens)
 
     async def load_adapter(self, name: str) -> None:
@@ -170,7 +141,7 @@ class SimEngine:
         await asyncio.wait({self._stepping})
         return "the simulated engine ended"
 
-    def _submit(self, run: Run) -> _Open:
+    def _submit(self, run: Run, push: Push) -> _Open:
         tokens = WordTokens(
             run.tokens,
             self._settings.block_size,
@@ -179,7 +150,7 @@ class SimEngine:
             run.cache_salt,
             run.adapter,
         )
-        opened = self._open[run.run_id] = _Open(run)
+        opened = self._open[run.run_id] = _Open(run, push)
         self._core.submit(SimRun(run.run_id, tokens, run.max_tokens, run.priority))
         self._work.set()
         return opened
@@ -211,10 +182,9 @@ class SimEngine:
         for each in emitted:
             opened = self._open[each.run.run_id]
             first = _first_token(opened, each.run, now_s) if each.run.made == 1 else None
-            end = _end(opened.run, each)
-            if end is not None:
+            opened.delivery.put(Output([each.token], first, _end(opened.run, each)))
+            if opened.delivery.is_over:  # its task wakes too late for the next step
                 self._core.abort(each.run.run_id)
-            opened.mailbox.put([each.token], first, end)
 
     def _tell_changes(self) -> None:
         self._events += [_event(each, self._settings) for each in self._core.take_changes()]

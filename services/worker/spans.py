@@ -3,8 +3,8 @@
 from opentelemetry.trace import SpanKind
 
 from observability.telemetry import Telemetry, WallClock
+from services.worker.relay import Running
 from services.worker.stages import FirstTokenTimes
-from services.worker.worker import Running
 
 
 class Spans:

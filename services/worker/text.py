@@ -79,6 +79,8 @@ class StopMatcher:
 
     def __init__(self, stop: Stop) -> None:
         self._stop = stop
+        self._longest = max(map(len, stop.texts), default=0)
+        self._first_letters = frozenset(text[0] for text in stop.texts)
         self._held = ""
         self._tokens = 0
 
@@ -111,14 +113,21 @@ class StopMatcher:
         return end, match
 
     def _let_go(self) -> str:
-        longest = max(len(text) for text in self._stop.texts) - 1
-        for size in range(min(longest, len(self._held)), 0, -1):
-            suffix = self._held[-size:]
-            if any(text.startswith(suffix) for text in self._stop.texts):
-                text, self._held = self._held[:-size], suffix
-                return text
-        text, self._held = self._held, ""
+        kept_from = self._first_beginning()
+        text, self._held = self._held[:kept_from], self._held[kept_from:]
         return text
+
+    def _first_beginning(self) -> int:
+        """Where the longest end of the held text starts that a stop string starts with."""
+        held = self._held
+        for start in range(max(0, len(held) - self._longest + 1), len(held)):
+            # Most ends are ruled out by their first letter.
+            if held[start] in self._first_letters and self._begins(held[start:]):
+                return start
+        return len(held)
+
+    def _begins(self, end: str) -> bool:
+        return any(text.startswith(end) for text in self._stop.texts)
 
 
 class TextStream:

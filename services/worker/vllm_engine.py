@@ -1,19 +1,19 @@
 """vLLM's AsyncLLM behind the engine port. Importing this module imports vLLM: some seconds."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
+import structlog
 import vllm
 from vllm import PoolingParams
 from vllm.exceptions import GracefulHTTPError, VLLMClientError
 from vllm.inputs import tokens_input
 from vllm.lora.request import LoRARequest
-from vllm.outputs import RequestOutput
 from vllm.v1.engine.async_llm import AsyncLLM
-from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
+from vllm.v1.engine.exceptions import EngineDeadError
 
 from services.worker.engine import (
     AdapterRefused,
@@ -21,25 +21,22 @@ from services.worker.engine import (
     EngineFacts,
     EngineFull,
     EngineLoad,
-    FirstToken,
+    EngineRefused,
     KvEvent,
-    Output,
+    Push,
     Run,
     Sampling,
 )
 from services.worker.vllm_events import Subscription
 from services.worker.vllm_load import LoadLogger
 from services.worker.vllm_process import EngineProcess, EngineSettings
-from services.worker.vllm_sampling import read_end, read_logprobs, refusal, sampling_params
+from services.worker.vllm_run import VllmRun
+from services.worker.vllm_sampling import refusal, sampling_params
+from services.worker.vllm_tap import tap
+
+log = structlog.get_logger(service="worker")
 
 LONGEST_STEP_S = 5.0  # nobody waits longer for the engine to confirm an abort
-
-
-@dataclass(slots=True)
-class _First:
-    """Whether a run's first token is still to come."""
-
-    is_due: bool = True
 
 
 class VllmEngine:
@@ -83,21 +80,23 @@ class VllmEngine:
             self._subscription = None
         await self._process.stop(engine)
 
-    async def generate(self, run: Run) -> AsyncGenerator[Output, None]:
-        """Generate one choice; closing the iterator ends the run."""
-        first = _First()
-        with self._renamed_errors(run.run_id):
-            outputs = self._running().generate(
-                tokens_input(list(run.tokens), cache_salt=run.cache_salt or None),
-                sampling_params(run),
-                run.run_id,
-                lora_request=self._loras[run.adapter] if run.adapter else None,
-                priority=run.priority,
-            )
-            async with aclosing(outputs):
-                async for output in outputs:
-                    self._load.answered(run.run_id)
-                    yield self._read(run, output, first)
+    async def generate(self, run: Run, push: Push) -> None:
+        """Generate one choice; its outputs are pushed from within vLLM's own output task."""
+        with self._noted(run.run_id), _renamed_errors():
+            engine = self._running()
+            outputs = VllmRun(run, push, self._load)
+            try:
+                collector = await engine.add_request(
+                    run.run_id,
+                    tokens_input(list(run.tokens), cache_salt=run.cache_salt or None),
+                    sampling_params(run),
+                    lora_request=self._loras[run.adapter] if run.adapter else None,
+                    priority=run.priority,
+                )
+                tap(collector, outputs.put)
+                await outputs.over
+            finally:
+                await engine.abort(run.run_id)  # which passes over a run that has ended
 
     async def abort(self, run_ids: Sequence[str]) -> None:
         """End runs, and wait for the step after which vLLM computes for them no more."""
@@ -113,7 +112,7 @@ class VllmEngine:
 
     async def embed(self, run_id: str, tokens: Sequence[int]) -> Sequence[float]:
         """Embed one input."""
-        with self._renamed_errors(run_id):
+        with self._noted(run_id), _renamed_errors():
             outputs = self._running().encode(
                 tokens_input(list(tokens)), PoolingParams(task="embed"), run_id
             )
@@ -169,48 +168,14 @@ class VllmEngine:
         return self._engine
 
     @contextmanager
-    def _renamed_errors(self, run_id: str) -> Iterator[None]:
-        """The boundary: vLLM's exceptions end here."""
+    def _noted(self, run_id: str) -> Iterator[None]:
         self._runs.add(run_id)
         self._load.handed(run_id)
         try:
             yield
-        except VLLMClientError as error:
-            raise refusal(error) from error
-        except GracefulHTTPError as error:
-            raise EngineFull("vLLM's queue is full") from error
-        except EngineDeadError as error:
-            raise EngineBroken("the vLLM engine process died") from error
-        except EngineGenerateError as error:
-            raise EngineBroken("vLLM failed a run") from error
         finally:
             self._runs.discard(run_id)
-            self._load.answered(run_id)
-
-    def _read(self, run: Run, output: RequestOutput, first: _First) -> Output:
-        (choice,) = output.outputs
-        token_ids = list(choice.token_ids)
-        return Output(
-            token_ids,
-            self._read_first(run, output, first) if token_ids else None,
-            read_end(choice),
-            read_logprobs(token_ids, choice.logprobs, run.sampling.logprobs),
-        )
-
-    def _read_first(self, run: Run, output: RequestOutput, first: _First) -> FirstToken | None:
-        metrics = output.metrics
-        if not first.is_due or metrics is None:
-            return None
-        first.is_due = False
-        return FirstToken(
-            cached_tokens=output.num_cached_tokens or 0,
-            scheduled_s=metrics.scheduled_ts,
-            first_token_s=metrics.first_token_ts,
-            decoding_requests=self._load.load.running - 1 if self._load.load.running else 0,
-            prompt_logprobs=read_logprobs(
-                run.tokens, output.prompt_logprobs, run.sampling.prompt_logprobs
-            ),
-        )
+            self._load.left(run_id)
 
     def _facts(self, engine: AsyncLLM) -> EngineFacts:
         config = engine.vllm_config
@@ -240,5 +205,23 @@ class VllmEngine:
             min_tokens=0,
             sampling=sampling,
         )
-        async for _ in self.generate(run):
-            pass
+        await self.generate(run, lambda _: True)
+
+
+@contextmanager
+def _renamed_errors() -> Iterator[None]:
+    """The boundary: vLLM's exceptions end here."""
+    try:
+        yield
+    except (EngineRefused, EngineBroken):
+        raise
+    except VLLMClientError as error:
+        raise refusal(error) from error
+    except GracefulHTTPError as error:
+        raise EngineFull("vLLM's queue is full") from error
+    except EngineDeadError as error:
+        raise EngineBroken("the vLLM engine process died") from error
+    # vLLM's own `generate` takes whatever else is raised for a failure of this run alone.
+    except Exception as error:
+        log.exception("vLLM failed a run")
+        raise EngineBroken("vLLM failed a run") from error

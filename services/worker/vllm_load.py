@@ -17,7 +17,9 @@ class LoadLogger(StatLoggerBase):
     def __init__(self) -> None:
         self.load = EngineLoad()
         self._last_s = 0.0
-        self._handed_s: dict[str, float] = {}  # of the runs that have no output yet
+        self._handed_s: dict[str, float] = {}  # of the runs that no reported step answered
+        self._answered: list[str] = []  # the runs that the next report's step answered
+        self._decoding: set[str] = set()  # the runs that an earlier step answered
         self._stepped = asyncio.Event()
 
     def __call__(self, vllm_config: Any, engine_index: int = 0) -> "LoadLogger":
@@ -29,13 +31,23 @@ class LoadLogger(StatLoggerBase):
         """Whether another step is to come."""
         return self.load.running + self.load.waiting > 0
 
+    @property
+    def decoding(self) -> int:
+        """Runs that had their first output before this step."""
+        return len(self._decoding)
+
     def handed(self, run_id: str) -> None:
         """Note that a run goes to vLLM now: if that is idle, its step begins."""
         self._handed_s[run_id] = time.monotonic()
 
     def answered(self, run_id: str) -> None:
-        """Note that a run has its first output, or will have none; twice is harmless."""
+        """Note that a run has its first output; vLLM reports the step after its outputs."""
+        self._answered.append(run_id)
+
+    def left(self, run_id: str) -> None:
+        """Note that a run has ended, with outputs or without."""
         self._handed_s.pop(run_id, None)
+        self._decoding.discard(run_id)
 
     def forget_work(self) -> None:
         """Count from now on: what was done before was no request's."""
@@ -59,6 +71,7 @@ class LoadLogger(StatLoggerBase):
             self.load = replace(self.load, generated_tokens=total)
         if scheduler_stats is not None:
             self._note_state(scheduler_stats, time.monotonic())
+            self._note_answered()
             self._stepped.set()
 
     def log_engine_initialized(self) -> None:
@@ -79,6 +92,12 @@ class LoadLogger(StatLoggerBase):
             prefix_hit_tokens=load.prefix_hit_tokens + prefix.hits,
         )
         self._last_s = now_s
+
+    def _note_answered(self) -> None:
+        for run_id in self._answered:
+            if self._handed_s.pop(run_id, None) is not None:  # else it has left
+                self._decoding.add(run_id)
+        self._answered.clear()
 
     def _step_began_s(self) -> float | None:
         # vLLM does not time its steps. Between two reports of a busy engine lies one step; after

@@ -2,13 +2,13 @@
 
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import grpc
 
 from headway.worker.v1 import worker_pb2 as pb
 from services.blocks import TOKEN_BYTES
-from services.worker.choice import Finish, FinishReason
+from services.worker.choice import Finish, FinishReason, Piece
 from services.worker.engine import (
     Constraint,
     ConstraintKind,
@@ -17,10 +17,10 @@ from services.worker.engine import (
     TokenLogprobs,
 )
 from services.worker.identity import Identity
+from services.worker.relay import Started
 from services.worker.requests import Failure, FailureKind, Request
 from services.worker.stages import FirstTokenTimes, stages
 from services.worker.text import Stop, TokenBytes
-from services.worker.worker import Delta, Started
 
 STATUS = {
     FailureKind.INVALID: grpc.StatusCode.INVALID_ARGUMENT,
@@ -130,21 +130,17 @@ class DeltaWriter:
         self._token_bytes = token_bytes
         self._identity = identity
 
-    def write(self, delta: Delta, request: int, to: pb.Delta) -> None:
-        """Write a delta; its time of departure is not known yet."""
-        piece = delta.piece
-        to.request = request
-        to.choice = delta.choice
-        to.text = piece.text
+    def write(self, piece: Piece, to: pb.Delta) -> None:
+        """Add to what `to` holds of the choice."""
+        to.text += piece.text
         to.token_ids.extend(piece.token_ids)
         if piece.logprobs:
             to.logprobs.extend(map(self._logprobs, piece.logprobs))
-        if delta.started is not None:
-            self._write_started(delta.started, to.started)
         if piece.finish is not None:
             _write_finish(piece.finish, to.finish)
 
-    def _write_started(self, started: Started, to: pb.Started) -> None:
+    def write_started(self, started: Started, to: pb.Started) -> None:
+        """Write what the first delta tells; its time of departure is not known yet."""
         to.cached_tokens = started.cached_tokens
         to.epoch = self._identity.epoch
         to.prompt_logprobs.extend(map(self._logprobs, started.prompt_logprobs))
@@ -162,12 +158,27 @@ class DeltaWriter:
         )
 
 
-def write_plain(delta: Delta, request: int, to: pb.Plain) -> None:
-    """Add a delta that brings tokens alone to the columns of a frame."""
+def write_plain(request: int, choice: int, piece: Piece, to: pb.Plain) -> None:
+    """Write a piece that brings tokens alone as a row of a frame's columns."""
     to.requests.append(request)
-    to.choices.append(delta.choice)
-    to.texts.append(delta.piece.text)
-    to.token_ids.append(array("I", delta.piece.token_ids).tobytes())
+    to.choices.append(choice)
+    to.texts.append(piece.text)
+    to.token_ids.append(array("I", piece.token_ids).tobytes())
+
+
+def add_to_plain(place: int, piece: Piece, to: pb.Plain) -> None:
+    """Add such a piece to the row of its choice."""
+    to.texts[place] += piece.text
+    to.token_ids[place] += array("I", piece.token_ids).tobytes()
+
+
+def single_deltas(frame: pb.PipeResponse) -> Iterator[pb.Delta]:
+    """What a frame holds, a message for each, in the order in which an edge reads it."""
+    plain = frame.plain
+    columns = plain.requests, plain.choices, plain.texts, plain.token_ids
+    for request, choice, text, token_ids in zip(*columns, strict=True):
+        yield pb.Delta(request=request, choice=choice, text=text, token_ids=array("I", token_ids))
+    yield from frame.deltas
 
 
 def write_departure(times: FirstTokenTimes, to: pb.Started) -> None:

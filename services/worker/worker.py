@@ -3,25 +3,22 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import aclosing
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 from tokenizers import Tokenizer
 
 from services.worker.adapters import Adapters
-from services.worker.choice import Choice, Piece
+from services.worker.choice import Choice
 from services.worker.engine import (
     AdapterRefused,
     Engine,
     EngineBroken,
     EngineFull,
     EngineRefused,
-    FirstToken,
     Run,
-    TokenLogprobs,
 )
 from services.worker.metrics import Metrics
+from services.worker.relay import Put, Relay, Running
 from services.worker.reports import Prefill
 from services.worker.requests import (
     Accepted,
@@ -33,51 +30,9 @@ from services.worker.requests import (
     accept_input,
     runs,
 )
-from services.worker.stages import FirstTokenTimes
 from services.worker.text import Decoder, TextStream
 
 MOST_PREFILLS_KEPT = 4096  # timings that wait for the next report
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """What the first delta of a request tells."""
-
-    cached_tokens: int
-    times: FirstTokenTimes
-    prompt_logprobs: Sequence[TokenLogprobs]
-
-
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """What is new in one choice of a request."""
-
-    choice: int
-    piece: Piece
-    started: Started | None
-
-
-Put = Callable[[Delta], Awaitable[None]]
-
-
-@dataclass(slots=True, eq=False)
-class Running:
-    """A request that was admitted. `times` are known with its first token."""
-
-    accepted: Accepted
-    runs: list[Run]
-    arrived_s: float
-    times: FirstTokenTimes | None = None
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    finish_reasons: list[str] = field(default_factory=list)
-    is_aborted: bool = False
-    failure: Failure | None = None
-
-    @property
-    def request(self) -> Request:
-        """As it was asked for."""
-        return self.accepted.request
 
 
 class Worker:
@@ -122,7 +77,7 @@ class Worker:
         return running
 
     async def serve(self, running: Running, put: Put) -> Failure | None:
-        """Run an admitted request to its end, delta by delta."""
+        """Run an admitted request to its end; its deltas are put as the engine steps."""
         outcome = "cancelled"
         try:
             failures = await asyncio.gather(*(self._run(running, run, put) for run in running.runs))
@@ -172,8 +127,7 @@ class Worker:
             values = await self._engine.embed(request_id, tokens)
         except (EngineRefused, EngineFull, EngineBroken) as error:
             return _failure(error)
-        self._metrics.prompt_tokens.inc(len(tokens))
-        self._note_embedding(request_id, len(tokens), time.monotonic() - began_s)
+        self._note(_embedding(request_id, len(tokens), time.monotonic() - began_s))
         return values
 
     def _accepted(self, request: Request) -> Accepted | Failure:
@@ -199,88 +153,39 @@ class Worker:
             return _failure(error)
 
     async def _relay(self, running: Running, run: Run, put: Put) -> Failure | None:
-        choice = self._choice(running.request)
-        last = choice.resume(running.request.generated, running.accepted.max_tokens)
-        if last is None and running.is_aborted:
-            last = choice.abort()
-        if running.failure is not None:  # while its adapter was loaded
-            return running.failure
-        if last is not None:
-            await self._put(running, run, put, last, None)
+        relay = Relay(running, run, self._choice(running.request), put, self._note)
+        relay.resume()
+        # A request may have failed while its adapter was loaded.
+        if not relay.is_finished and running.failure is None:
+            relay.handed(time.monotonic())
+            await self._engine.generate(run, relay.push)
+        if relay.is_finished:
             return None
-        handed_s = time.monotonic()
-        async with aclosing(self._engine.generate(run)) as outputs:
-            async for output in outputs:
-                if running.failure is not None:
-                    return running.failure
-                started = self._started(running, run, handed_s, output.first)
-                piece = choice.advance(output)
-                if running.is_aborted and piece.finish is None:
-                    piece = choice.abort()
-                await self._put(running, run, put, piece, started)
-                if piece.finish is not None:
-                    return None
-        return Failure(FailureKind.ENGINE, "the engine ended the request without a reason")
-
-    def _note_embedding(self, request_id: str, tokens: int, took_s: float) -> None:
-        self.prefills.append(
-            Prefill(
-                request_id=request_id,
-                computed_tokens=tokens,
-                cached_tokens=0,
-                queue_s=0.0,  # an engine does not tell it apart
-                prefill_s=took_s,
-                decoding_requests=0,
-            )
-        )
+        return running.failure or _NO_REASON
 
     def _choice(self, request: Request) -> Choice:
         decoder = Decoder(self._tokenizer, request.prompt, request.keep_special_tokens)
         return Choice(TextStream(decoder, request.stop), request.stop.include)
 
-    async def _put(
-        self, running: Running, run: Run, put: Put, piece: Piece, started: Started | None
-    ) -> None:
-        copies = running.request.choices // len(running.runs)  # equal choices run once
-        self._metrics.generated_tokens.inc(len(piece.token_ids) * copies)
-        for choice in range(run.choice, run.choice + copies):
-            if piece.finish is not None:
-                running.finish_reasons.append(piece.finish.reason.name.lower())
-                running.completion_tokens += piece.finish.completion_tokens
-            await put(Delta(choice, piece, started if choice == run.choice else None))
-
-    def _started(
-        self, running: Running, run: Run, handed_s: float, first: FirstToken | None
-    ) -> Started | None:
-        if first is None:
-            return None
-        times = FirstTokenTimes(running.arrived_s, handed_s, first.scheduled_s, first.first_token_s)
-        self._note_prefill(running, run, first, times)
-        if running.times is not None:  # another choice began before
-            return None
-        running.times = times
-        running.cached_tokens = first.cached_tokens
-        return Started(first.cached_tokens, times, first.prompt_logprobs)
-
-    def _note_prefill(
-        self, running: Running, run: Run, first: FirstToken, times: FirstTokenTimes
-    ) -> None:
-        tokens = len(run.tokens)
-        self._metrics.prompt_tokens.inc(tokens)
-        self._metrics.cached_tokens.inc(first.cached_tokens)
-        self.prefills.append(
-            Prefill(
-                request_id=running.request.request_id,
-                computed_tokens=tokens - first.cached_tokens,
-                cached_tokens=first.cached_tokens,
-                queue_s=times.scheduled_s - times.handed_s,
-                prefill_s=times.first_token_s - times.scheduled_s,
-                decoding_requests=first.decoding_requests,
-            )
-        )
+    def _note(self, prefill: Prefill) -> None:
+        self._metrics.prompt_tokens.inc(prefill.computed_tokens + prefill.cached_tokens)
+        self._metrics.cached_tokens.inc(prefill.cached_tokens)
+        self.prefills.append(prefill)
 
 
 _UNAVAILABLE = Failure(FailureKind.UNAVAILABLE, "the worker takes no new requests")
+_NO_REASON = Failure(FailureKind.ENGINE, "the engine ended the request without a reason")
+
+
+def _embedding(request_id: str, tokens: int, took_s: float) -> Prefill:
+    return Prefill(
+        request_id=request_id,
+        computed_tokens=tokens,
+        cached_tokens=0,
+        queue_s=0.0,  # an engine does not tell it apart
+        prefill_s=took_s,
+        decoding_requests=0,
+    )
 
 
 def _failure(error: EngineRefused | EngineFull | EngineBroken | AdapterRefused) -> Failure:

@@ -1,23 +1,27 @@
 """Frames: what one turn of the loop brought, and no more than fits."""
 
 import asyncio
+from array import array
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from prometheus_client import CollectorRegistry
 from tokenizers import Tokenizer
 
 from headway.worker.v1 import worker_pb2 as pb
-from services.worker.choice import Piece
+from services.worker.choice import Finish, FinishReason, Piece
+from services.worker.engine import TokenLogprob, TokenLogprobs
 from services.worker.identity import Identity
-from services.worker.pipe import FRAME_LIMIT, FrameWriter
+from services.worker.metrics import Metrics
+from services.worker.pipe import FrameWriter
+from services.worker.relay import Started
 from services.worker.requests import Failure, FailureKind
 from services.worker.stages import FirstTokenTimes
 from services.worker.text import TokenBytes
 from services.worker.wire import DeltaWriter
-from services.worker.worker import Delta, Started
 
-DELTA = Delta(0, Piece("a", [1]), None)
+PIECE = Piece("a", [1])
 
 
 class Edge:
@@ -40,8 +44,10 @@ def deltas(tokenizer: Tokenizer) -> DeltaWriter:
 
 
 @asynccontextmanager
-async def writing(edge: Edge, deltas: DeltaWriter) -> AsyncIterator[FrameWriter]:
-    frames = FrameWriter(edge.take, deltas)
+async def writing(
+    edge: Edge, deltas: DeltaWriter, registry: CollectorRegistry | None = None
+) -> AsyncIterator[FrameWriter]:
+    frames = FrameWriter(edge.take, deltas, Metrics(registry or CollectorRegistry()))
     task = asyncio.create_task(frames.run())
     yield frames
     frames.close()
@@ -52,7 +58,8 @@ async def writing(edge: Edge, deltas: DeltaWriter) -> AsyncIterator[FrameWriter]
 async def test_one_turn_is_one_frame(deltas: DeltaWriter) -> None:
     edge = Edge()
     async with writing(edge, deltas) as frames:
-        await asyncio.gather(*(frames.put(number, DELTA) for number in range(5)))
+        for number in range(5):
+            frames.put(number, 0, PIECE, None)
     assert [list(frame.plain.requests) for frame in edge.frames] == [[0, 1, 2, 3, 4]]
     assert list(edge.frames[0].plain.texts) == ["a"] * 5
     assert list(edge.frames[0].plain.token_ids) == [b"\1\0\0\0"] * 5
@@ -63,14 +70,16 @@ async def test_nothing_plain_overtakes_its_requests_deltas(deltas: DeltaWriter) 
     started = Started(3, FirstTokenTimes(0.0, 0.0, 0.0, 0.0), ())
     async with writing(edge, deltas) as frames:
         edge.reads.clear()
-        await frames.put(0, DELTA)
+        frames.put(0, 0, PIECE, None)
         await asyncio.sleep(0)  # that one is leaving
-        await frames.put(1, Delta(0, Piece("a", [1]), started))
-        await frames.put(1, Delta(0, Piece("b", [2]), None))
-        await frames.put(2, DELTA)
+        frames.put(1, 0, Piece("a", [1]), started)
+        frames.put(1, 1, Piece("other", [3]), None)
+        frames.put(1, 0, Piece("b", [2]), None)
+        frames.put(2, 0, PIECE, None)
         edge.reads.set()
     _, frame = edge.frames
-    assert [(delta.request, delta.text) for delta in frame.deltas] == [(1, "a"), (1, "b")]
+    told = [(each.request, each.choice, each.text) for each in frame.deltas]
+    assert told == [(1, 0, "ab"), (1, 1, "other")]
     assert list(frame.plain.requests) == [2]
 
 
@@ -79,33 +88,83 @@ async def test_what_comes_while_a_frame_leaves_is_the_next_frame(deltas: DeltaWr
     async with writing(edge, deltas) as frames:
         edge.reads.clear()
         for number in range(4):
-            await frames.put(number, DELTA)
+            frames.put(number, 0, PIECE, None)
             await asyncio.sleep(0)
         edge.reads.set()
     assert [len(frame.plain.requests) for frame in edge.frames] == [1, 3]
 
 
-async def test_an_edge_that_does_not_read_stalls_its_own_requests(deltas: DeltaWriter) -> None:
+async def test_an_edge_that_does_not_read_gets_larger_deltas_and_no_more_of_them(
+    deltas: DeltaWriter,
+) -> None:
+    edge = Edge()
+    choices = [(request, choice) for request in (1, 2) for choice in (0, 1)]
+    finish = Finish(FinishReason.LENGTH, 1001)
+    async with writing(edge, deltas) as frames:
+        edge.reads.clear()
+        frames.put(9, 0, PIECE, None)
+        await asyncio.sleep(0)  # that one is leaving
+        for number in range(1000):
+            for request, choice in choices:
+                logprobs = (TokenLogprobs(TokenLogprob(number, -1.0), ()),)
+                frames.put(request, choice, Piece(f"{choice}.", [number], logprobs), None)
+            await asyncio.sleep(0)
+        frames.put(2, 1, Piece("end", [7], finish=finish), None)
+        frames.put_failure(1, Failure(FailureKind.ENGINE, "the engine failed"))
+    leaving, waited = edge.frames
+    assert list(leaving.plain.requests) == [9]
+    assert [(each.request, each.choice) for each in waited.deltas] == [*choices, (1, 0)]
+    assert [each.text for each in waited.deltas][:3] == ["0." * 1000, "1." * 1000, "0." * 1000]
+    numbers = list(range(1000))
+    assert [list(each.token_ids) for each in waited.deltas[:3]] == [numbers] * 3
+    assert [each.token.token_id for each in waited.deltas[2].logprobs] == numbers
+    ended, failed = waited.deltas[3:]
+    assert (ended.text, len(ended.token_ids)) == ("1." * 1000 + "end", 1001)
+    assert ended.finish.completion_tokens == 1001
+    assert failed.failed.message == "the engine failed"
+
+
+async def test_plain_deltas_that_wait_merge_in_their_columns(deltas: DeltaWriter) -> None:
     edge = Edge()
     async with writing(edge, deltas) as frames:
         edge.reads.clear()
-        await frames.put(0, DELTA)
+        frames.put(9, 0, PIECE, None)
         await asyncio.sleep(0)  # that one is leaving
-        for _ in range(FRAME_LIMIT):
-            await frames.put(0, DELTA)
-        waiting = asyncio.create_task(frames.put(1, DELTA))
-        _, pending = await asyncio.wait({waiting}, timeout=0.01)
-        assert pending == {waiting}
-        edge.reads.set()
-        await waiting
-    assert [len(frame.plain.requests) for frame in edge.frames] == [1, FRAME_LIMIT, 1]
+        for number in range(100):
+            frames.put(1, 0, Piece("x", [number]), None)
+            frames.put(1, 1, Piece("y", [number]), None)
+            await asyncio.sleep(0)
+        frames.put(1, 0, Piece("end", [7], finish=Finish(FinishReason.STOP, 101)), None)
+    _, waited = edge.frames
+    assert list(waited.plain.requests) == [1, 1]
+    assert list(waited.plain.choices) == [0, 1]
+    assert list(waited.plain.texts) == ["x" * 100, "y" * 100]
+    assert list(waited.plain.token_ids) == [array("I", range(100)).tobytes()] * 2
+    assert [(each.choice, each.text) for each in waited.deltas] == [(0, "end")]
+
+
+async def test_what_is_put_before_the_writer_runs_leaves_too(deltas: DeltaWriter) -> None:
+    edge = Edge()
+    async with writing(edge, deltas) as frames:
+        frames.put(1, 0, PIECE, None)
+        frames.close()
+    assert len(edge.frames) == 1
+
+
+async def test_tokens_count_as_their_frame_leaves(deltas: DeltaWriter) -> None:
+    registry = CollectorRegistry()
+    async with writing(Edge(), deltas, registry) as frames:
+        frames.put(1, 0, Piece("ab", [1, 2]), None)
+        frames.put(1, 1, PIECE, None)
+        assert registry.get_sample_value("headway_worker_generated_tokens_total") == 0
+    assert registry.get_sample_value("headway_worker_generated_tokens_total") == 3
 
 
 async def test_stages_end_when_the_frame_leaves(deltas: DeltaWriter) -> None:
     edge = Edge()
     started = Started(3, FirstTokenTimes(0.0, 0.0, 0.0, 0.0), ())
     async with writing(edge, deltas) as frames:
-        await frames.put(1, Delta(0, Piece("a", [1]), started))
+        frames.put(1, 0, PIECE, started)
     told = edge.frames[0].deltas[0].started
     assert (told.cached_tokens, told.epoch) == (3, 7)
     assert told.timings.worker_egress_us > 0  # the clock did not begin at this test
@@ -114,7 +173,7 @@ async def test_stages_end_when_the_frame_leaves(deltas: DeltaWriter) -> None:
 async def test_a_failure_says_which_parameter(deltas: DeltaWriter) -> None:
     edge = Edge()
     async with writing(edge, deltas) as frames:
-        await frames.put_failure(4, Failure(FailureKind.INVALID, "no", "top_p"))
+        frames.put_failure(4, Failure(FailureKind.INVALID, "no", "top_p"))
     (delta,) = edge.frames[0].deltas
     assert delta.request == 4
     assert delta.failed == pb.Failed(

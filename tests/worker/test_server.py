@@ -1,15 +1,16 @@
 """The worker's door, on the simulated engine, over real gRPC."""
 
 import asyncio
-from array import array
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 import grpc
 import pytest
 from tokenizers import Tokenizer
 
 from headway.worker.v1 import worker_pb2 as pb
-from services.worker.engine import EngineBroken, Output, Run
+from services.worker.engine import EngineBroken, Output, Push, Run
+from services.worker.text import Decoder
+from services.worker.wire import single_deltas
 from tests.worker.conftest import Serve, Served, simulated
 
 PROMPT = list(range(100, 140))
@@ -40,16 +41,6 @@ def wire(tokens: Sequence[int]) -> bytes:
     return b"".join(token.to_bytes(4, "little") for token in tokens)
 
 
-def _deltas(frame: pb.PipeResponse) -> list[pb.Delta]:
-    """All deltas of a frame, as an edge reads them: the plain ones first."""
-    plain = frame.plain
-    columns = plain.requests, plain.choices, plain.texts, plain.token_ids
-    return [
-        pb.Delta(request=request, choice=choice, text=text, token_ids=array("I", token_ids))
-        for request, choice, text, token_ids in zip(*columns, strict=True)
-    ] + list(frame.deltas)
-
-
 class Pipe:
     """An edge's end of a pipe."""
 
@@ -69,7 +60,7 @@ class Pipe:
             frame = await self._call.read()
             assert isinstance(frame, pb.PipeResponse)
             self.frames.append(frame)
-            for delta in _deltas(frame):
+            for delta in single_deltas(frame):
                 got.setdefault(delta.request, []).append(delta)
                 ended += delta.HasField("finish") or delta.HasField("failed")
         return got
@@ -332,7 +323,7 @@ async def test_an_edge_that_sends_no_more_still_gets_the_rest(serve: Serve) -> N
         pipe = Pipe(worker)
         await pipe.send((1, asked(max_tokens=30)))
         frames = await pipe.half_close()
-    deltas = [delta for frame in frames for delta in _deltas(frame)]
+    deltas = [delta for frame in frames for delta in single_deltas(frame)]
     assert len(ids(deltas)) == 30
     assert deltas[-1].HasField("finish")
 
@@ -384,11 +375,11 @@ async def test_a_worker_that_generates_does_not_embed(serve: Serve) -> None:
 async def test_an_engine_that_breaks_fails_its_requests(serve: Serve, tokenizer: Tokenizer) -> None:
     engine = simulated(tokenizer)
 
-    async def broken(run: Run) -> AsyncIterator[Output]:
-        yield Output([500])
+    async def broken(run: Run, push: Push) -> None:
+        push(Output([500]))
         raise EngineBroken("a secret of the engine")
 
-    engine.generate = broken  # type: ignore[method-assign, assignment]
+    engine.generate = broken  # type: ignore[method-assign]
     async with serve(engine) as worker:
         pipe = Pipe(worker)
         await pipe.send((1, asked()))
@@ -396,3 +387,54 @@ async def test_an_engine_that_breaks_fails_its_requests(serve: Serve, tokenizer:
         pipe.cut()
     failed = deltas[1][-1].failed
     assert (failed.reason, failed.message) == (pb.FAILURE_REASON_ENGINE, "the engine failed")
+
+
+async def test_an_output_that_cannot_be_decoded_ends_its_own_request_alone(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, poison = Decoder.step, 3
+
+    def fails_on_the_third_token(decoder: Decoder, token_id: int) -> str:
+        nonlocal poison
+        poison -= 1
+        if not poison:
+            raise RuntimeError("a secret of the decoder")
+        return step(decoder, token_id)
+
+    monkeypatch.setattr(Decoder, "step", fails_on_the_third_token)
+    async with serve() as worker:
+        pipe = Pipe(worker)
+        await pipe.send((1, asked("a")), (2, asked("b")))  # the third is the first one's second
+        deltas = await pipe.deltas(until=2)
+        pipe.cut()
+        await asyncio.wait_for(worker.worker.idle(), 5)
+        assert worker.engine.load().running == 0
+        assert worker.metric("headway_worker_requests_total", outcome="engine") == 1
+    failed = deltas[1][-1].failed
+    assert (failed.reason, failed.message) == (pb.FAILURE_REASON_ENGINE, "the engine failed")
+    assert len(ids(deltas[2])) == 6
+    assert deltas[2][-1].HasField("finish")
+
+
+async def test_a_stop_string_frees_the_engine_within_its_step(
+    serve: Serve, tokenizer: Tokenizer
+) -> None:
+    engine = simulated(tokenizer)
+    generated = engine.generate
+    running: list[int] = []
+
+    async def watched(run: Run, push: Push) -> None:
+        def noted(output: Output) -> bool:
+            goes_on = push(output)
+            if not goes_on:  # what is called soon now is called before the run's task wakes
+                loop.call_soon(lambda: running.append(engine.load().running))
+            return goes_on
+
+        loop = asyncio.get_running_loop()
+        await generated(run, noted)
+
+    engine.generate = watched  # type: ignore[method-assign]
+    async with serve(engine) as worker:
+        deltas = await generate(worker, asked(max_tokens=500, stop=[" "]))
+    assert deltas[-1].finish.stop_text == " "
+    assert running == [0]

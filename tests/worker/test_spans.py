@@ -8,10 +8,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from observability.telemetry import Telemetry, WallClock
 from services.worker.engine import Sampling
+from services.worker.relay import Running
 from services.worker.requests import Accepted, Request
 from services.worker.spans import Spans
 from services.worker.stages import FirstTokenTimes
-from services.worker.worker import Running
 
 SAMPLED = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 REQUEST = Request(

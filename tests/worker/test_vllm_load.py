@@ -38,9 +38,9 @@ class Engine:
         self.now_s += took_s
         stats = IterationStats()  # type: ignore[no-untyped-call]
         stats.num_generation_tokens = generated
-        self.logger.record(SchedulerStats(num_running_reqs=running), stats)
         for run_id in answered:
             self.logger.answered(run_id)
+        self.logger.record(SchedulerStats(num_running_reqs=running), stats)
 
     def wait(self, seconds: float) -> None:
         self.now_s += seconds
@@ -84,7 +84,7 @@ def a_run_that_came_within_the_last_step(engine: Engine) -> None:
 
 def a_run_that_never_got_to_a_step(engine: Engine) -> None:
     engine.hand("gone")
-    engine.logger.answered("gone")
+    engine.logger.left("gone")
     engine.wait(5)
     a_step_from_idle(engine)
 
@@ -115,6 +115,19 @@ def test_what_steps_took(engine: Engine, do: Do, steps: int, seconds: float) -> 
     load = engine.logger.load
     assert load.steps == steps
     assert load.step_time_s == pytest.approx(seconds)
+
+
+def test_decoding_are_those_that_an_earlier_step_answered(engine: Engine) -> None:
+    seen = []
+    for run_id, others in (("first", ()), ("second", ("third",))):
+        for each in (run_id, *others):
+            engine.hand(each)
+        seen.append(engine.logger.decoding)  # as the step's own outputs find it
+        engine.step(0.1, 3, run_id, *others)
+    seen.append(engine.logger.decoding)
+    engine.logger.left("first")
+    seen.append(engine.logger.decoding)
+    assert seen == [0, 1, 3, 2]
 
 
 def test_a_lightly_loaded_worker_has_no_free_prefills(engine: Engine) -> None:
