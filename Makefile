@@ -31,7 +31,7 @@ export MOONCAKE
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help up down test bench gen setup clean $(PAGES:%=bench-%)
+.PHONY: help up down test bench gen setup valgrind clean $(PAGES:%=bench-%)
 
 help:
 	@sed -n 's/^# make/make/p' Makefile
@@ -69,13 +69,22 @@ $(GENERATED): $(INSTALLED) $(shell find protos -name '*.proto')
 	@$(BIN)/python setup.py --quiet generate
 	@touch $@
 
+# What tests/cost counts instructions with. Elsewhere than on x86-64 those tests are skipped.
+valgrind:
+	@test "$$(uname -m)" != x86_64 || command -v valgrind >/dev/null || { \
+	  test "$$(id -u)" -eq 0 && command -v apt-get >/dev/null || { \
+	    echo "tests/cost needs valgrind, and only root can install it: apt-get install valgrind"; exit 1; }; \
+	  echo "installing valgrind"; \
+	  apt-get update -qq; \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends valgrind >/dev/null; }
+
 # $(call stage,NAME,COMMAND): run it, say how long it took.
 define stage
 	@begun=$$SECONDS; echo "-- $(1)"; $(2) || { echo "-- $(1) FAILED"; exit 1; }; \
 	echo "-- $(1): $$((SECONDS - begun)) s"
 endef
 
-test: setup
+test: setup valgrind
 	$(call stage,format,$(BIN)/ruff format --check --quiet .)
 	$(call stage,lint,$(BIN)/ruff check --quiet .)
 	$(call stage,types,$(BIN)/mypy services observability command bench tests)
