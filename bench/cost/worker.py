@@ -10,14 +10,16 @@ from contextlib import asynccontextmanager
 from typing import Any
 from unittest.mock import Mock
 
+from prometheus_client import CollectorRegistry
+
 from bench.cost.workload import Run
 from headway.worker.v1 import worker_pb2 as pb
 from services.worker.choice import Piece
+from services.worker.metrics import Metrics
 from services.worker.pipe import FrameWriter
-from services.worker.worker import Delta
 
 REQUESTS = 32
-DELTAS = [Delta(0, Piece(f" word{number}", [200 + number]), None) for number in range(REQUESTS)]
+PIECES = [Piece(f" word{number}", [200 + number]) for number in range(REQUESTS)]
 STARTS_NOTHING: Any = Mock(spec_set=())  # what writes the first and the last delta of a choice
 
 
@@ -31,7 +33,7 @@ async def token() -> AsyncIterator[Run]:
         frames += 1
         assert len(frame.SerializeToString()) > REQUESTS
 
-    writer = FrameWriter(send, STARTS_NOTHING)
+    writer = FrameWriter(send, STARTS_NOTHING, Metrics(CollectorRegistry()))
     writing = asyncio.create_task(writer.run())
     steps = 0
 
@@ -39,8 +41,8 @@ async def token() -> AsyncIterator[Run]:
         nonlocal steps
         for _ in range(units // REQUESTS):
             steps += 1
-            for number, delta in enumerate(DELTAS):
-                await writer.put(number, delta)
+            for number, piece in enumerate(PIECES):
+                writer.put(number, 0, piece, None)
             await asyncio.sleep(0)
 
     yield run
