@@ -243,7 +243,7 @@ def _explained(explain: dict[str, Any] | None) -> bytes:
 def _choice(form: Form, index: int, choice: Choice, alternatives: int) -> dict[str, Any]:
     entries = choice.entries
     told = None if entries is None else form.logprobs(entries, alternatives)
-    ending = {"logprobs": told, "finish_reason": choice.finish_reason}
+    ending: dict[str, Any] = {"logprobs": told, "finish_reason": choice.finish_reason}
     if form is CHAT:
         message = {"role": "assistant", "content": choice.text, "refusal": None}
         return {"index": index, "message": message, **ending}
