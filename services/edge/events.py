@@ -6,7 +6,7 @@ one concatenation.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -73,8 +73,7 @@ COMPLETION = Form(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class New:
+class New(NamedTuple):
     """What is new in a choice. `entries` are None where log-probabilities were not asked for."""
 
     choice: int
@@ -83,8 +82,7 @@ class New:
     finish_reason: str = ""  # of what ends the choice
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class Head(NamedTuple):
     """What all events of a stream, or the one body, begin with."""
 
     form: Form
@@ -183,8 +181,7 @@ def error(body: bytes) -> bytes:
     return b"data: " + body + b"\n\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """One finished choice."""
 
     text: str
