@@ -18,6 +18,7 @@ from services.edge.openai import (
 from services.edge.refusals import Invalid
 from services.edge.structure import constraint
 from services.edge.workers import Served
+from services.edge.writing import Form
 
 # Lower goes first, in the scheduler's queue and in the engine.
 TIER_PRIORITY = {"priority": -1, "flex": 1}
@@ -27,7 +28,7 @@ TIER_PRIORITY = {"priority": -1, "flex": 1}
 class Ask:
     """What a client asked for, parsed and checked."""
 
-    form: events.Form
+    form: Form
     body: ChatBody | CompletionBody
     prompts: list[Prompt]  # empty for a chat, which is one prompt
     constraint: worker.Constraint | None = None
@@ -151,9 +152,7 @@ def completion_ask(body: bytes) -> Ask | Invalid:
     return found if isinstance(found, Invalid) else _ask(events.COMPLETION, completion, found)
 
 
-def _ask(
-    form: events.Form, body: ChatBody | CompletionBody, prompts: list[Prompt]
-) -> Ask | Invalid:
+def _ask(form: Form, body: ChatBody | CompletionBody, prompts: list[Prompt]) -> Ask | Invalid:
     form_of_answer = constraint(body.response_format, body.structured_outputs)
     if isinstance(form_of_answer, Invalid):
         return form_of_answer

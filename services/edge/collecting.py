@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from services.edge import events
 from services.edge.exchange import Exchange
 from services.edge.logprobs import Entry
 from services.edge.refusals import Refusal
+from services.edge.writing import Choice, Closing
 
 
 @dataclass(slots=True)
@@ -15,6 +15,7 @@ class _Choice:
     texts: list[str] = field(default_factory=list)
     entries: list[Entry] | None = None
     finish_reason: str = ""
+    stop_text: str = ""
 
 
 class Collector:
@@ -31,12 +32,11 @@ class Collector:
             refusal = await self._collect_more()
             if refusal is not None:
                 return refusal
-        return events.body(
+        explain = None if explain_as is None else exchange.explain(explain_as)
+        return exchange.ask.form.body(
             exchange.head,
             [self._finished(place, each) for place, each in enumerate(self._choices)],
-            exchange.usage,
-            None if explain_as is None else exchange.explain(explain_as),
-            exchange.ask.alternatives or 0,
+            Closing(exchange.usage, explain),
         )
 
     async def _collect_more(self) -> Refusal | None:
@@ -49,7 +49,8 @@ class Collector:
             choice.texts.append(new.text)
             if new.entries is not None:
                 choice.entries = [*(choice.entries or ()), *new.entries]
-            choice.finish_reason = new.finish_reason or choice.finish_reason
+            if new.finish_reason:
+                choice.finish_reason, choice.stop_text = new.finish_reason, new.stop_text
         self._exchange.sent(deltas, self._carry)
         return None
 
@@ -58,10 +59,11 @@ class Collector:
         self._choices[choice].texts.append(text)
         return True
 
-    def _finished(self, place: int, choice: _Choice) -> events.Choice:
-        return events.Choice(
+    def _finished(self, place: int, choice: _Choice) -> Choice:
+        return Choice(
             "".join(choice.texts),
             choice.finish_reason,
             choice.entries,
             self._exchange.prompt_logprobs(place),
+            choice.stop_text,
         )

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from headway.worker.v1 import worker_pb2 as pb
-from services.edge import events, logprobs
+from services.edge import logprobs
 from services.edge.ask import Ask
-from services.edge.events import New
 from services.edge.inbox import Inbox, Lane
 from services.edge.ledger import Ledger
 from services.edge.logprobs import Awaiting, Entry
 from services.edge.refusals import Broken, Refusal
 from services.edge.relay import Hops, Order, Relay
+from services.edge.writing import Head, New, Usage, Writer
 
 Deltas = list[tuple[Relay, pb.Delta]]
 
@@ -40,14 +40,16 @@ class Exchange:
         self.ask = ask
         self.request_id = request_id
         self.ledger = ledger
-        self.is_streaming = False  # the status has left, and with it the way to refuse
+        self.writer: Writer | None = None  # once the status has left, and with it the way to refuse
         self.finish_reasons: list[str] = []  # of the choices that ended, as they did
-        self.head = events.Head(
-            form=ask.form,
+        self.head = Head(
             request_id=request_id,
             created=int(time.time()),
             model=ask.model,
             service_tier=ask.served_tier,
+            alternatives=ask.alternatives or 0,
+            with_usage=ask.include_usage,
+            usage_in_each=ask.usage_in_each,
         )
         self._awaiting: dict[int, Awaiting] = {}  # by choice; empty without log-probabilities
         self._begun: set[int] = set()  # choices whose prompt was echoed
@@ -116,7 +118,8 @@ class Exchange:
                 if reason:
                     yield New(choice, "", None, "length")
             else:
-                yield New(choice, delta.text, entries, reason)
+                stop_text = delta.finish.stop_text if reason else ""
+                yield New(choice, delta.text, entries, reason, stop_text)
 
     def _prompt_entries(self, relay: Relay) -> list[Entry] | None:
         if self.ask.alternatives is None:
@@ -168,10 +171,10 @@ class Exchange:
         return any(relay.open_choices for relay in self._relays)
 
     @property
-    def usage(self) -> events.Usage:
+    def usage(self) -> Usage:
         """Tokens so far; of choices that did not end, what arrived."""
         relays = self._relays
-        return events.Usage(
+        return Usage(
             sum(relay.encoded.prompt_tokens for relay in relays if relay.encoded is not None),
             0 if self.ask.only_echo else sum(map(_completion_tokens, relays)),
             sum(relay.cached_tokens for relay in relays),

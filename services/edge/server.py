@@ -185,11 +185,12 @@ async def _respond(visit: Visit, exchange: Exchange, send: Send) -> Refusal | No
 
 async def _cut_off(visit: Visit, send: Send) -> None:
     """End an answer for which the time to drain was too short."""
-    cut_off = answer(Unavailable("The edge is shutting down."))
-    if visit.exchange is not None and visit.exchange.is_streaming:
-        last = events.error(cut_off.body) + events.DONE
+    closing = Unavailable("The edge is shutting down.")
+    if visit.exchange is not None and visit.exchange.writer is not None:
+        last = visit.exchange.writer.broken(closing)
         await send({"type": "http.response.body", "body": last})
     else:
+        cut_off = answer(closing)
         visit.status = cut_off.status
         await send_answer(send, cut_off, visit.headers())
 

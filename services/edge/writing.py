@@ -1,0 +1,98 @@
+"""How an API's answers are written: what chat, responses and messages have in common. Pure."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from services.edge.logprobs import Entry
+from services.edge.refusals import Refusal
+
+# Sends a part of a body; false when it could not.
+Write = Callable[[bytes], bool]
+# Writes a choice's new text, past all else; false when it could not. inbox.py says when.
+Carry = Callable[[int, str], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of a request, counted once however often it was resumed."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """What is new in a choice. `entries` are None where log-probabilities were not asked for."""
+
+    choice: int
+    text: str
+    entries: Sequence[Entry] | None = None
+    finish_reason: str = ""  # of what ends the choice, in chat's words
+    stop_text: str = ""  # the caller's stop string that ended it
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One finished choice."""
+
+    text: str
+    finish_reason: str
+    entries: Sequence[Entry] | None = None
+    prompt_logprobs: Sequence[dict[str, Any] | None] | None = None
+    stop_text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What is known of an answer before its first token."""
+
+    request_id: str
+    created: int
+    model: str
+    service_tier: str | None = None
+    alternatives: int = 0  # of each token, where log-probabilities were asked for
+    with_usage: bool = False  # a stream of chat or completions ends with it
+    usage_in_each: bool = False  # each of its events has it
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """What is known of an answer after its last token."""
+
+    usage: Usage
+    explain: dict[str, Any] | None = None  # for who asked for it
+
+
+class Writer(Protocol):
+    """Writes the events of one stream."""
+
+    def begin(self, usage: Usage) -> bytes:
+        """What comes before the first content; `usage` knows of the prompt."""
+
+    def new(self, new: New) -> bytes:
+        """The events of what is new in a choice, but for its end."""
+
+    def ends(self, ends: Sequence[New], closing: Closing | None) -> bytes:
+        """The events that end choices, and with `closing` the stream."""
+
+    def broken(self, refusal: Refusal) -> bytes:
+        """The events that end a stream which cannot go on."""
+
+    def lane(self, write: Write) -> Carry | None:
+        """The fast lane for plain text, which relay.py describes; None where there is none."""
+
+
+class Form(Protocol):
+    """The form of an API's answers."""
+
+    @property
+    def operation(self) -> str:
+        """OpenTelemetry's gen_ai.operation.name."""
+
+    def writer(self, head: Head, usage_so_far: Callable[[], Usage]) -> Writer:
+        """What writes a stream."""
+
+    def body(self, head: Head, choices: Sequence[Choice], closing: Closing) -> bytes:
+        """An answer that is not streamed."""
