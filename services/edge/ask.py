@@ -140,7 +140,7 @@ class Ask:
 def chat_ask(body: bytes) -> Ask | Invalid:
     """Read `POST /v1/chat/completions`."""
     chat = parse_chat(body)
-    return chat if isinstance(chat, Invalid) else _ask(events.CHAT, chat, [])
+    return chat if isinstance(chat, Invalid) else ask_of(events.CHAT, chat, [])
 
 
 def completion_ask(body: bytes) -> Ask | Invalid:
@@ -149,10 +149,11 @@ def completion_ask(body: bytes) -> Ask | Invalid:
     if isinstance(completion, Invalid):
         return completion
     found = prompts(completion)
-    return found if isinstance(found, Invalid) else _ask(events.COMPLETION, completion, found)
+    return found if isinstance(found, Invalid) else ask_of(events.COMPLETION, completion, found)
 
 
-def _ask(form: Form, body: ChatBody | CompletionBody, prompts: list[Prompt]) -> Ask | Invalid:
+def ask_of(form: Form, body: ChatBody | CompletionBody, prompts: list[Prompt]) -> Ask | Invalid:
+    """What a body asks for, to be answered in that form."""
     form_of_answer = constraint(body.response_format, body.structured_outputs)
     if isinstance(form_of_answer, Invalid):
         return form_of_answer

@@ -124,7 +124,7 @@ class CompletionBody(Sampling, kw_only=True, forbid_unknown_fields=True):
 
 
 Prompt = str | list[int]
-Body = TypeVar("Body", ChatBody, CompletionBody)
+T = TypeVar("T")
 
 PROMPTS_LIMIT = 128
 _WHERE = re.compile(r" - at (?:`key` in )?`\$(.*)`$", re.DOTALL)
@@ -133,13 +133,13 @@ _FIELD = re.compile(r"(unknown|missing required) field `([^`]*)`")
 
 def parse_chat(body: bytes) -> ChatBody | Invalid:
     """Read the body of a chat completion."""
-    chat = _parse(_CHAT, body)
-    return chat if isinstance(chat, Invalid) else _check_chat(chat) or _check(chat) or chat
+    chat = parse(_CHAT, body)
+    return chat if isinstance(chat, Invalid) else check_chat(chat) or chat
 
 
 def parse_completion(body: bytes) -> CompletionBody | Invalid:
     """Read the body of a completion."""
-    completion = _parse(_COMPLETION, body)
+    completion = parse(_COMPLETION, body)
     if isinstance(completion, Invalid):
         return completion
     return _check_completion(completion) or _check(completion) or completion
@@ -187,6 +187,11 @@ def max_tokens(body: ChatBody | CompletionBody) -> int | None:
 
 def _is_token(item: object) -> bool:
     return type(item) is int and 0 <= item < 2**32
+
+
+def check_chat(chat: ChatBody) -> Invalid | None:
+    """What is wrong with a chat beyond the types of its parts."""
+    return _check_chat(chat) or _check(chat)
 
 
 def _check_chat(chat: ChatBody) -> Invalid | None:
@@ -246,7 +251,8 @@ def _check(body: ChatBody | CompletionBody) -> Invalid | None:
     return None
 
 
-def _parse(decoder: msgspec.json.Decoder[Body], body: bytes) -> Body | Invalid:
+def parse(decoder: msgspec.json.Decoder[T], body: bytes) -> T | Invalid:
+    """Read a body."""
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
@@ -257,10 +263,19 @@ def _parse(decoder: msgspec.json.Decoder[Body], body: bytes) -> Body | Invalid:
         return Invalid("The body is nested too deeply", code="invalid_json")
 
 
-def _explain(text: str) -> Invalid:
+def read_part(part: object, kind: type[T], where: str) -> T | Invalid:
+    """Read a part of a body, at `where`, that was left as it came."""
+    try:
+        return msgspec.convert(part, kind)
+    except msgspec.ValidationError as error:
+        return _explain(str(error), where)
+
+
+def _explain(text: str, beginning: str = "") -> Invalid:
     where = _WHERE.search(text)
     # A value of a map has no name of its own.
-    path = where[1].removeprefix(".").removesuffix("[...]") if where else ""
+    within = where[1].removesuffix("[...]") if where else ""
+    path = (beginning + within).removeprefix(".")
     field = _FIELD.search(text)
     if field is None:
         message = _WHERE.sub("", text) + (f" in `{path}`" if path else "")
