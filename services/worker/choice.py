@@ -6,6 +6,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from services.worker.engine import End, EndReason, Output, TokenLogprobs
+from services.worker.parsing import Apart
 from services.worker.text import TextStream
 
 
@@ -15,6 +16,7 @@ class FinishReason(Enum):
     STOP = auto()
     LENGTH = auto()
     ABORTED = auto()
+    TOOL_CALLS = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,7 @@ class Piece(NamedTuple):
     token_ids: Sequence[int]
     logprobs: Sequence[TokenLogprobs] = ()
     finish: Finish | None = None
+    apart: Apart | None = None  # of the text, where a parser reads it
 
 
 _REASONS = {
