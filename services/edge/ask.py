@@ -1,6 +1,7 @@
 """One generating HTTP request, whichever door it came through. Pure."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from headway.tokenizer.v1 import tokenizer_pb2 as tokenizer
 from headway.worker.v1 import worker_pb2 as worker
@@ -15,7 +16,11 @@ from services.edge.openai import (
     prompts,
 )
 from services.edge.refusals import Invalid
+from services.edge.structure import constraint
 from services.edge.workers import Served
+
+# Lower goes first, in the scheduler's queue and in the engine.
+TIER_PRIORITY = {"priority": -1, "flex": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,7 @@ class Ask:
     form: events.Form
     body: ChatBody | CompletionBody
     prompts: list[Prompt]  # empty for a chat, which is one prompt
+    constraint: worker.Constraint | None = None
 
     @property
     def model(self) -> str:
@@ -47,6 +53,56 @@ class Ask:
         options = self.body.stream_options
         return options is not None and bool(options.include_usage)
 
+    @property
+    def usage_in_each(self) -> bool:
+        """Whether each event of a stream is to hold the usage so far."""
+        options = self.body.stream_options
+        return self.include_usage and options is not None and bool(options.continuous_usage_stats)
+
+    @property
+    def alternatives(self) -> int | None:
+        """Likeliest alternatives to report for each token; None for no log-probabilities."""
+        if isinstance(self.body, CompletionBody):
+            return self.body.logprobs
+        return (self.body.top_logprobs or 0) if self.body.logprobs else None
+
+    @property
+    def echo(self) -> bool:
+        """Whether the answer is to begin with the prompt."""
+        return isinstance(self.body, CompletionBody) and bool(self.body.echo)
+
+    @property
+    def only_echo(self) -> bool:
+        """Whether the prompt is all that is wanted."""
+        return self.body.max_tokens == 0
+
+    @property
+    def priority(self) -> int:
+        """The request's priority class: its own, or that of its tier."""
+        tier = self.body.service_tier if isinstance(self.body, ChatBody) else None
+        return (self.body.priority or 0) + TIER_PRIORITY.get(tier or "", 0)
+
+    @property
+    def served_tier(self) -> str | None:
+        """The tier that the answer names; None when none was asked for."""
+        tier = self.body.service_tier if isinstance(self.body, ChatBody) else None
+        return "default" if tier == "auto" else tier
+
+    @property
+    def constrained_by(self) -> str:
+        """The parameter that asks for a form of the answer."""
+        return "response_format" if self.body.structured_outputs is None else "structured_outputs"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What the caller wants to find the request by, in its trace."""
+        labels: dict[str, Any] = {"headway.user": self.body.user}
+        if isinstance(self.body, ChatBody):
+            labels["headway.safety_identifier"] = self.body.safety_identifier
+            given = self.body.metadata or {}
+            labels |= {f"headway.metadata.{name}": value for name, value in given.items()}
+        return {name: value for name, value in labels.items() if value is not None}
+
     def encodes(self, served: Served, traceparent: str) -> list[tokenizer.EncodeRequest]:
         """What to ask the tokenizer, one for each prompt."""
         if isinstance(self.body, ChatBody):
@@ -57,7 +113,19 @@ class Ask:
 
     def sampling(self) -> worker.Sampling:
         """How the worker is to choose tokens."""
-        return wire.sampling_of(self.body, max_tokens(self.body))
+        limit = max_tokens(self.body)
+        # No engine stops at once; the token that comes is dropped.
+        sampling = wire.sampling_of(self.body, 1 if limit == 0 else limit)
+        if self.alternatives is not None:
+            sampling.logprobs = self.alternatives
+        of_prompt = self.body.prompt_logprobs
+        if of_prompt is None and self.echo:
+            of_prompt = self.alternatives
+        if of_prompt is not None:
+            sampling.prompt_logprobs = of_prompt
+        if self.constraint is not None:
+            sampling.constraint.CopyFrom(self.constraint)
+        return sampling
 
     def forget_prompts(self) -> None:
         """Drop the texts, once they are encoded: a stream may be long, and so may its prompt."""
@@ -71,7 +139,7 @@ class Ask:
 def chat_ask(body: bytes) -> Ask | Invalid:
     """Read `POST /v1/chat/completions`."""
     chat = parse_chat(body)
-    return chat if isinstance(chat, Invalid) else Ask(events.CHAT, chat, [])
+    return chat if isinstance(chat, Invalid) else _ask(events.CHAT, chat, [])
 
 
 def completion_ask(body: bytes) -> Ask | Invalid:
@@ -80,4 +148,13 @@ def completion_ask(body: bytes) -> Ask | Invalid:
     if isinstance(completion, Invalid):
         return completion
     found = prompts(completion)
-    return found if isinstance(found, Invalid) else Ask(events.COMPLETION, completion, found)
+    return found if isinstance(found, Invalid) else _ask(events.COMPLETION, completion, found)
+
+
+def _ask(
+    form: events.Form, body: ChatBody | CompletionBody, prompts: list[Prompt]
+) -> Ask | Invalid:
+    form_of_answer = constraint(body.response_format, body.structured_outputs)
+    if isinstance(form_of_answer, Invalid):
+        return form_of_answer
+    return Ask(form, body, prompts, form_of_answer)

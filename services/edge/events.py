@@ -4,12 +4,14 @@ The constant part of every event is built once a request; a token costs one JSON
 one concatenation.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
+from services.edge import logprobs
+from services.edge.logprobs import Entry
 from services.edge.workers import Pool
 
 DONE = b"data: [DONE]\n\n"
@@ -44,8 +46,9 @@ class Form:
     body_object: str
     event_object: str
     opening: bytes  # the choice, up to the text
-    closing: bytes  # the choice, after the text
+    shutting: bytes  # what the text is in, after it
     ending: bytes  # the last choice, up to the finish reason
+    logprobs: Callable[[Sequence[Entry], int], dict[str, Any]]
 
 
 CHAT = Form(
@@ -54,8 +57,9 @@ CHAT = Form(
     "chat.completion",
     "chat.completion.chunk",
     b'"delta":{"content":',
-    b'},"logprobs":null,"finish_reason":null}]',
+    b"}",
     b'"delta":{},"logprobs":null,"finish_reason":',
+    lambda entries, _: logprobs.chat(entries),
 )
 COMPLETION = Form(
     "text_completion",
@@ -63,47 +67,95 @@ COMPLETION = Form(
     "text_completion",
     "text_completion",
     b'"text":',
-    b',"logprobs":null,"finish_reason":null}]',
+    b"",
     b'"text":"","logprobs":null,"finish_reason":',
+    logprobs.completion,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class New:
+    """What is new in a choice. `entries` are None where log-probabilities were not asked for."""
+
+    choice: int
+    text: str
+    entries: Sequence[Entry] | None = None
+    finish_reason: str = ""  # of what ends the choice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """What all events of a stream, or the one body, begin with."""
+
+    form: Form
+    request_id: str
+    created: int
+    model: str
+    service_tier: str | None = None
+
+    def as_json(self, kind: str) -> dict[str, Any]:
+        """The object's first fields."""
+        head: dict[str, Any] = {
+            "id": self.form.id_prefix + self.request_id,
+            "object": kind,
+            "created": self.created,
+            "model": self.model,
+        }
+        return head if self.service_tier is None else {**head, "service_tier": self.service_tier}
 
 
 class Events:
     """Writes the events of one stream."""
 
     def __init__(
-        self, form: Form, request_id: str, created: int, model: str, *, with_usage: bool
+        self,
+        head: Head,
+        *,
+        with_usage: bool = False,
+        alternatives: int = 0,
+        usage_so_far: Callable[[], Usage] | None = None,
     ) -> None:
-        self._form = form
-        head = {
-            "id": form.id_prefix + request_id,
-            "object": form.event_object,
-            "created": created,
-            "model": model,
-        }
-        self._head = b"data: " + _json(head)[:-1] + b',"choices":['
+        self._form = head.form
+        self._alternatives = alternatives
+        self._usage_so_far = usage_so_far
+        self._head = b"data: " + _json(head.as_json(self._form.event_object))[:-1] + b',"choices":['
         # OpenAI: with include_usage every other chunk has a usage of null.
-        self._tail = b',"usage":null' if with_usage else b""
-        self._close = form.closing + self._tail + b"}\n\n"
+        self._no_usage = b',"usage":null' if with_usage else b""
+        self._close = self._closing(None)
         self._openings: dict[int, bytes] = {}
 
     def is_open(self, choice: int) -> bool:
         """Whether the choice was opened."""
         return choice in self._openings
 
-    def open(self, choice: int) -> bytes:
+    def new(self, new: New) -> bytes:
+        """The events of what is new in a choice, but for its end; the first opens it."""
+        opening = b"" if new.choice in self._openings else self._open(new.choice)
+        if not new.text and not new.entries:
+            return opening
+        text = self._openings[new.choice] + _json(new.text)
+        if new.entries is None and self._usage_so_far is None:
+            return opening + text + self._close
+        return opening + text + self._closing(new.entries)
+
+    def _open(self, choice: int) -> bytes:
         """The event that opens a choice; plain completions have none."""
         self._openings[choice] = self._head + b'{"index":%d,' % choice + self._form.opening
         if self._form is COMPLETION:
             return b""
         delta = b'{"index":%d,"delta":{"role":"assistant","content":""}' % choice
-        return (
-            self._head + delta + b',"logprobs":null,"finish_reason":null}]' + self._tail + b"}\n\n"
-        )
+        rest = b',"logprobs":null,"finish_reason":null}]'
+        return self._head + delta + rest + self._tail() + b"}\n\n"
 
-    def text(self, choice: int, text: str) -> bytes:
-        """The event of new text in an open choice."""
-        return self._openings[choice] + _json(text) + self._close
+    def _closing(self, entries: Sequence[Entry] | None) -> bytes:
+        told = None if entries is None else self._form.logprobs(entries, self._alternatives)
+        ending = b',"logprobs":' + _json(told) + b',"finish_reason":null}]'
+        return self._form.shutting + ending + self._tail() + b"}\n\n"
+
+    def _tail(self) -> bytes:
+        if self._usage_so_far is None:
+            return self._no_usage
+        return b',"usage":' + _json(self._usage_so_far().as_json())
 
     def lane(self, write: Callable[[bytes], bool]) -> Callable[[int, str], bool]:
         """What writes the events of new text in open choices; false where `write` is, or cannot."""
@@ -118,7 +170,7 @@ class Events:
 
     def finish(self, choice: int, reason: str, explain: dict[str, Any] | None) -> bytes:
         """The event that ends a choice; `explain` where it is also the stream's last chunk."""
-        end = self._form.ending + _json(reason) + b"}]" + self._tail + _explained(explain)
+        end = self._form.ending + _json(reason) + b"}]" + self._tail() + _explained(explain)
         return self._head + b'{"index":%d,' % choice + end + b"}\n\n"
 
     def usage(self, usage: Usage, explain: dict[str, Any] | None) -> bytes:
@@ -137,27 +189,27 @@ class Choice:
 
     text: str
     finish_reason: str
+    entries: Sequence[Entry] | None = None
+    prompt_logprobs: Sequence[dict[str, Any] | None] | None = None
 
 
 def body(
-    form: Form,
-    request_id: str,
-    created: int,
-    model: str,
-    choices: list[Choice],
+    head: Head,
+    choices: Sequence[Choice],
     usage: Usage,
     explain: dict[str, Any] | None,
+    alternatives: int = 0,
 ) -> bytes:
     """The JSON body of an answer that is not streamed."""
-    write = _chat_choice if form is CHAT else _text_choice
+    form = head.form
     answer = {
-        "id": form.id_prefix + request_id,
-        "object": form.body_object,
-        "created": created,
-        "model": model,
-        "choices": [write(index, choice) for index, choice in enumerate(choices)],
+        **head.as_json(form.body_object),
+        "choices": [_choice(form, *each, alternatives) for each in enumerate(choices)],
         "usage": usage.as_json(),
     }
+    # vLLM has a chat's at the top: there is one prompt.
+    if form is CHAT and choices[0].prompt_logprobs is not None:
+        answer["prompt_logprobs"] = choices[0].prompt_logprobs
     if explain is not None:
         answer["headway"] = explain
     return _json(answer)
@@ -188,19 +240,13 @@ def _explained(explain: dict[str, Any] | None) -> bytes:
     return b"" if explain is None else b',"headway":' + _json(explain)
 
 
-def _chat_choice(index: int, choice: Choice) -> dict[str, Any]:
-    return {
-        "index": index,
-        "message": {"role": "assistant", "content": choice.text, "refusal": None},
-        "logprobs": None,
-        "finish_reason": choice.finish_reason,
-    }
-
-
-def _text_choice(index: int, choice: Choice) -> dict[str, Any]:
-    return {
-        "index": index,
-        "text": choice.text,
-        "logprobs": None,
-        "finish_reason": choice.finish_reason,
-    }
+def _choice(form: Form, index: int, choice: Choice, alternatives: int) -> dict[str, Any]:
+    entries = choice.entries
+    told = None if entries is None else form.logprobs(entries, alternatives)
+    ending = {"logprobs": told, "finish_reason": choice.finish_reason}
+    if form is CHAT:
+        message = {"role": "assistant", "content": choice.text, "refusal": None}
+        return {"index": index, "message": message, **ending}
+    if choice.prompt_logprobs is not None:
+        ending["prompt_logprobs"] = choice.prompt_logprobs
+    return {"index": index, "text": choice.text, **ending}

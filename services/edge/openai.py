@@ -11,12 +11,16 @@ import msgspec
 from msgspec import Meta, Struct
 
 from services.edge.refusals import Invalid
+from services.edge.structure import ResponseFormat, StructuredOutputs
 
 Unit = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 TokenId = Annotated[int, Meta(ge=0, le=2**32 - 1)]
-Stop = Annotated[str, Meta(min_length=1)]
+Stop = Annotated[str, Meta(min_length=1, max_length=1024)]
+Alternatives = Annotated[int, Meta(ge=0, le=20)]
+Label = Annotated[str, Meta(max_length=512)]
+Metadata = Annotated[dict[Annotated[str, Meta(max_length=64)], Label], Meta(max_length=16)]
 
 
 class TextPart(Struct, tag="text", tag_field="type", forbid_unknown_fields=True):
@@ -56,29 +60,8 @@ class StreamOptions(Struct, forbid_unknown_fields=True):
     """What a stream holds beside the text."""
 
     include_usage: bool | None = None
-
-
-class NamedSchema(Struct, forbid_unknown_fields=True):
-    """A JSON Schema with a name."""
-
-    name: str
-    schema: dict[str, Any]
-    description: str | None = None
-    strict: bool | None = None
-
-
-class FreeText(Struct, tag="text", tag_field="type", forbid_unknown_fields=True):
-    """The answer may be any text."""
-
-
-class JsonObject(Struct, tag="json_object", tag_field="type", forbid_unknown_fields=True):
-    """The answer is a JSON object."""
-
-
-class JsonSchema(Struct, tag="json_schema", tag_field="type", forbid_unknown_fields=True):
-    """The answer follows a JSON Schema."""
-
-    json_schema: NamedSchema
+    continuous_usage_stats: bool | None = None
+    include_obfuscation: bool | None = None
 
 
 class Sampling(Struct, forbid_unknown_fields=True):
@@ -104,9 +87,12 @@ class Sampling(Struct, forbid_unknown_fields=True):
     min_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     ignore_eos: bool | None = None
     skip_special_tokens: bool | None = None
-    response_format: FreeText | JsonObject | JsonSchema | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+    prompt_logprobs: Alternatives | None = None
+    user: Label | None = None
     priority: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = None
-    cache_salt: str | None = None
+    cache_salt: Annotated[str, Meta(min_length=1, max_length=512)] | None = None
 
 
 class ChatBody(Sampling, kw_only=True, forbid_unknown_fields=True):
@@ -114,6 +100,14 @@ class ChatBody(Sampling, kw_only=True, forbid_unknown_fields=True):
 
     messages: Annotated[list[Message], Meta(min_length=1, max_length=10_000)]
     max_completion_tokens: Positive | None = None
+    logprobs: bool | None = None
+    top_logprobs: Alternatives | None = None
+    service_tier: Literal["auto", "default", "flex", "priority"] | None = None
+    metadata: Metadata | None = None
+    store: bool | None = None
+    modalities: Annotated[list[Literal["text"]], Meta(min_length=1, max_length=1)] | None = None
+    safety_identifier: Label | None = None
+    prompt_cache_key: Label | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
@@ -123,6 +117,10 @@ class CompletionBody(Sampling, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/completions`."""
 
     prompt: str | list[Any]
+    max_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
+    suffix: str | None = None
+    logprobs: Alternatives | None = None
+    echo: bool | None = None
 
 
 Prompt = str | list[int]
@@ -142,7 +140,9 @@ def parse_chat(body: bytes) -> ChatBody | Invalid:
 def parse_completion(body: bytes) -> CompletionBody | Invalid:
     """Read the body of a completion."""
     completion = _parse(_COMPLETION, body)
-    return completion if isinstance(completion, Invalid) else _check(completion) or completion
+    if isinstance(completion, Invalid):
+        return completion
+    return _check_completion(completion) or _check(completion) or completion
 
 
 def prompts(completion: CompletionBody) -> list[Prompt] | Invalid:
@@ -190,6 +190,12 @@ def _is_token(item: object) -> bool:
 
 
 def _check_chat(chat: ChatBody) -> Invalid | None:
+    if chat.top_logprobs is not None and not chat.logprobs:
+        return Invalid("top_logprobs is only allowed with logprobs", "top_logprobs")
+    if chat.store:
+        return Invalid("store is not supported: completions are not kept", "store")
+    if chat.priority is not None and chat.service_tier in ("flex", "priority"):
+        return Invalid("Give priority or service_tier, not both", "service_tier")
     if None not in (chat.max_tokens, chat.max_completion_tokens):
         return Invalid("Give max_tokens or max_completion_tokens, not both", "max_tokens")
     if chat.continue_final_message and chat.add_generation_prompt:
@@ -212,7 +218,24 @@ def _missing(message: Message) -> str | None:
     return None
 
 
+def _check_completion(completion: CompletionBody) -> Invalid | None:
+    if completion.suffix:
+        return Invalid("The model cannot fill in before a suffix", "suffix")
+    if completion.max_tokens == 0 and not completion.echo:
+        return Invalid("max_tokens may be 0 only with echo", "max_tokens")
+    return None
+
+
 def _check(body: ChatBody | CompletionBody) -> Invalid | None:
+    options = body.stream_options
+    if options is not None and options.include_obfuscation:
+        message = "include_obfuscation is not supported: events are not padded"
+        return Invalid(message, "stream_options.include_obfuscation")
+    if options is not None and options.continuous_usage_stats and not options.include_usage:
+        message = "continuous_usage_stats is only allowed with include_usage"
+        return Invalid(message, "stream_options.continuous_usage_stats")
+    if body.stream and body.prompt_logprobs is not None:
+        return Invalid("prompt_logprobs is not allowed with stream", "prompt_logprobs")
     if body.stream_options is not None and not body.stream:
         return Invalid("stream_options is only allowed with stream", "stream_options")
     if body.top_k == 0:

@@ -3,7 +3,7 @@
 A Relay is driven by its exchange's task alone. Deltas reach the exchange through an Inbox.
 
 The hot path is `Relay.carry`, with the loop of `Pipe.receive` that calls it, the lane that it
-calls (`Events.lane`, or that of `Exchange.collect`) and `Client.write`: it runs for every token,
+calls (`Events.lane`, or `Collector._carry`) and `Client.write`: it runs for every token,
 in the task that reads the worker's pipe. It may touch a row of the frame's columns, the ids that
 were generated, the event's bytes and the socket's buffer, and nothing else: no task, no await,
 no clock, no validation, no log, no metric.
@@ -22,6 +22,7 @@ from services.edge.encoding import Encoded, Encoders
 from services.edge.fleet import Fleet
 from services.edge.inbox import Inbox
 from services.edge.ledger import Ledger
+from services.edge.openai import Prompt
 from services.edge.pipe import Pipe, Pipes
 from services.edge.placing import Placed, Placer
 from services.edge.refusals import Broken, Invalid, Refusal, Unavailable
@@ -50,6 +51,7 @@ class Order:
     priority: int
     cache_salt: str
     traceparent: str
+    constrained_by: str = ""  # the client's parameter that asks for a form
 
 
 @dataclass(slots=True)
@@ -75,6 +77,9 @@ class Relay:
     _sent_s: float = 0.0
     _ttft_s: float | None = None  # of this attempt
     first_s: float | None = None
+    echo: Prompt | None = None  # the prompt, where the answer begins with it
+    echo_text: str = ""
+    prompt_logprobs: list[worker.TokenLogprobs] = field(default_factory=list)
 
     async def begin(self) -> Refusal | None:
         """Encode the prompt and start it on a worker. A refusal means that nothing runs."""
@@ -87,7 +92,22 @@ class Relay:
         self.encoded = encoded
         self.order = replace(self.order, encode=without_prompt(self.order.encode))
         self.open_choices = self.order.sampling.choices
-        return self._check_length(encoded.prompt_tokens) or await self._start()
+        return (
+            self._check_length(encoded.prompt_tokens)
+            or (self.echo is not None and await self._read_echo(self.echo))
+            or await self._start()
+        )
+
+    async def _read_echo(self, prompt: Prompt) -> Refusal | None:
+        """Know the prompt's text, which a prompt of token ids does not tell."""
+        if isinstance(prompt, str):
+            self.echo_text = prompt
+            return None
+        text = await self.hops.encoders.decode(self.order.encode.model, prompt)
+        if not isinstance(text, str):
+            return text
+        self.echo_text = text
+        return None
 
     def carry(self, choice: int, text: str, token_ids: bytes) -> bool:
         """Hand on what brings nothing but tokens, past the inbox; false when it must wait."""
@@ -118,7 +138,7 @@ class Relay:
         """Go on elsewhere after the worker failed (None: its pipe broke)."""
         if failed is not None and not _worth_another(failed):
             self._end(scheduler.FINISH_OUTCOME_FAILED)
-            return _refusal(failed, self.order.encode)
+            return _refusal(failed, self.order)
         placed = self.placed
         assert placed is not None, "only what was placed can fail"
         self._end(scheduler.FINISH_OUTCOME_FAILED)
@@ -235,6 +255,7 @@ class Relay:
         self.started = True
         self.first_s = received_s
         self.cached_tokens = started.cached_tokens
+        self.prompt_logprobs = list(started.prompt_logprobs)
         timings = started.timings
         reported_us = {
             "worker_ingress": timings.worker_ingress_us,
@@ -279,7 +300,9 @@ def _worth_another(failed: worker.Failed) -> bool:
     return failed.reason in _ANOTHER
 
 
-def _refusal(failed: worker.Failed, request: tokenizer.EncodeRequest) -> Refusal:
+def _refusal(failed: worker.Failed, order: Order) -> Refusal:
     if failed.reason == worker.FAILURE_REASON_INVALID:
-        return Invalid(failed.message, parameter_of(request, failed.parameter))
+        return Invalid(
+            failed.message, parameter_of(order.encode, order.constrained_by, failed.parameter)
+        )
     return Broken(failed.message)

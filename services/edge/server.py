@@ -9,6 +9,7 @@ from services.edge import events, metrics
 from services.edge.accounts import Accounts
 from services.edge.ask import Ask, chat_ask, completion_ask
 from services.edge.client import CLIENT
+from services.edge.collecting import Collector
 from services.edge.config import Config
 from services.edge.exchange import Exchange
 from services.edge.http import JSON, Message, Receive, Send, read_body, send_answer, send_body
@@ -24,6 +25,7 @@ from services.edge.refusals import (
     answer,
 )
 from services.edge.relay import Hops
+from services.edge.streaming import Stream
 from services.edge.tenants import Tenants
 from services.edge.visits import CLIENT_LEFT, Visit, Visits
 
@@ -171,8 +173,8 @@ class Edge:
 async def _respond(visit: Visit, exchange: Exchange, send: Send) -> Refusal | None:
     if exchange.ask.stream:
         visit.status = 200
-        return await exchange.stream(send, visit.client, visit.headers(), visit.explain_as)
-    body = await exchange.collect(visit.explain_as)
+        return await Stream(exchange, send, visit.client, visit.explain_as).run(visit.headers())
+    body = await Collector(exchange).collect(visit.explain_as)
     if not isinstance(body, bytes):
         return body
     visit.status = 200

@@ -160,6 +160,7 @@ def _describe(span: Span, status: int, exchange: Exchange) -> None:
         "headway.ttft_ms": ttft_ms["total"],
         "headway.ttft.unattributed_ms": ttft_ms["unattributed"],
     }
+    attributes |= exchange.ask.labels
     if exchange.finish_reasons:
         attributes["gen_ai.response.finish_reasons"] = exchange.finish_reasons
     for stage, spent_ms in ttft_ms["stages"].items():

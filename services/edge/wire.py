@@ -6,8 +6,6 @@ from headway.tokenizer.v1 import tokenizer_pb2 as tokenizer
 from headway.worker.v1 import worker_pb2 as worker
 from services.edge.openai import (
     ChatBody,
-    JsonObject,
-    JsonSchema,
     Message,
     Prompt,
     Sampling,
@@ -64,7 +62,7 @@ def without_prompt(request: tokenizer.EncodeRequest) -> tokenizer.EncodeRequest:
 
 def sampling_of(sampling: Sampling, max_tokens: int | None) -> worker.Sampling:
     """How the worker is to choose tokens; absent stays absent."""
-    message = worker.Sampling(
+    return worker.Sampling(
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         top_k=None if sampling.top_k == -1 else sampling.top_k,
@@ -83,27 +81,22 @@ def sampling_of(sampling: Sampling, max_tokens: int | None) -> worker.Sampling:
         keep_special_tokens=sampling.skip_special_tokens is False,
         logit_bias=sampling.logit_bias,
     )
-    match sampling.response_format:
-        case JsonObject():
-            message.constraint.any_json_object.SetInParent()
-        case JsonSchema(json_schema):
-            message.constraint.json_schema = msgspec.json.encode(json_schema.schema).decode()
-        case _:
-            pass
-    return message
 
 
 # What the worker calls otherwise than OpenAI does.
 _PARAMETERS = {
     "choices": "n",
-    "constraint": "response_format",
     "include_stop": "include_stop_str_in_output",
     "keep_special_tokens": "skip_special_tokens",
 }
 
 
-def parameter_of(request: tokenizer.EncodeRequest, parameter: str) -> str | None:
+def parameter_of(
+    request: tokenizer.EncodeRequest, constrained_by: str, parameter: str
+) -> str | None:
     """OpenAI's name for the worker's parameter that is at fault; None where none is."""
+    if parameter == "constraint":
+        return constrained_by
     if parameter == "prompt":
         return prompt_parameter(request)
     return _PARAMETERS.get(parameter, parameter) or None

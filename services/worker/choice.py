@@ -36,6 +36,7 @@ class Piece(NamedTuple):
     token_ids: Sequence[int]
     logprobs: Sequence[TokenLogprobs] = ()
     finish: Finish | None = None
+    offsets: Sequence[int] = ()  # of `logprobs`: where each token's text begins, in code points
     apart: Apart | None = None  # of the text, where a parser reads it
 
 
@@ -71,30 +72,36 @@ class Choice:
     def advance(self, output: Output) -> Piece:
         """Take an output. Tokens beyond the one that completes a stop string are dropped."""
         new = ""
+        offsets: list[int] = []
         silent = self._silent_from(output)
         for place, token_id in enumerate(output.token_ids):
             self._completion_tokens += 1
             if place >= silent:
                 break  # it is the last
+            if output.logprobs:
+                offsets.append(self._text.decoded)
             text, match = self._text.feed(token_id)
             new += text
             if match:
                 kept = place + 1
                 finish = self._finish(FinishReason.STOP, match)
-                return Piece(new, output.token_ids[:kept], output.logprobs[:kept], finish)
-        if output.end is None:
-            return Piece(new, output.token_ids, output.logprobs)
-        return self._ended(new, output, output.end)
+                logprobs = output.logprobs[:kept]
+                return Piece(new, output.token_ids[:kept], logprobs, finish, offsets)
+        logprobs = output.logprobs[: len(offsets)]
+        if output.end is not None:
+            new += self._text.rest()
+        return Piece(new, output.token_ids, logprobs, self._ended(output.end), offsets)
 
     def abort(self) -> Piece:
         """The last piece of a choice that the caller ended."""
         return Piece(self._text.rest(), (), finish=self._finish(FinishReason.ABORTED))
 
-    def _ended(self, new: str, output: Output, end: End) -> Piece:
-        finish = Finish(
+    def _ended(self, end: End | None) -> Finish | None:
+        if end is None:
+            return None
+        return Finish(
             _REASONS[end.reason], self._completion_tokens, stop_token_id=end.stop_token_id
         )
-        return Piece(new + self._text.rest(), output.token_ids, output.logprobs, finish)
 
     def _silent_from(self, output: Output) -> int:
         """The place of the end token, which has no text unless the caller wants it."""

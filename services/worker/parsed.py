@@ -7,7 +7,7 @@ that resumes a run feeds it what was generated before, and keeps to itself what 
 from collections.abc import Sequence
 
 from services.worker.choice import Choice, Finish, FinishReason, Piece
-from services.worker.engine import Output
+from services.worker.engine import Output, TokenLogprobs
 from services.worker.parsing import Apart, CallDelta, Parser, Told
 
 
@@ -24,6 +24,8 @@ class ParsedChoice:
         self._ends_as_stop = ends_as_stop
         self._has_called = False
         self._untold: list[int] = []  # tokens whose text is held back
+        self._unplaced: list[TokenLogprobs] = []  # of tokens that told nothing yet
+        self._characters = 0
 
     def resume(self, generated: Sequence[int], max_tokens: int) -> Piece | None:
         """Take over what another worker generated; the piece that ends it, if it was complete.
@@ -54,16 +56,29 @@ class ParsedChoice:
 
     def _read(self, piece: Piece) -> Piece:
         finish = piece.finish
-        # Parsers look for a mark in the text where its token comes: both come together.
         self._untold.extend(piece.token_ids)
+        self._unplaced.extend(piece.logprobs)
+        # Parsers look for a mark in the text where its token comes: both come together.
         if finish is None and not piece.text:
-            return piece
+            return Piece("", piece.token_ids)
         token_ids, self._untold = self._untold, []
         text, apart = self._tell(piece.text, token_ids, finish)
         if apart is not None and apart.calls:
             self._has_called = True
         finish = None if finish is None else self._named(finish)
-        return Piece(text, piece.token_ids, piece.logprobs, finish, apart)
+        logprobs, offsets = self._placed(text, apart)
+        return Piece(text, piece.token_ids, logprobs, finish, offsets, apart)
+
+    def _placed(
+        self, text: str, apart: Apart | None
+    ) -> tuple[Sequence[TokenLogprobs], Sequence[int]]:
+        """The log-probabilities of the tokens that told text; those that told other things go."""
+        offset = self._characters
+        self._characters += len(text)
+        if not text and apart is None:
+            return (), ()
+        logprobs, self._unplaced = self._unplaced, []
+        return (logprobs, [offset] * len(logprobs)) if text else ((), ())
 
     def _tell(self, text: str, token_ids: Sequence[int], finish: Finish | None) -> Told:
         if finish is None:
@@ -102,6 +117,7 @@ def _joined(pieces: Sequence[Piece]) -> Piece:
         [token_id for piece in pieces for token_id in piece.token_ids],
         tuple(each for piece in pieces for each in piece.logprobs),
         pieces[-1].finish,
+        [offset for piece in pieces for offset in piece.offsets],
         _together([piece.apart for piece in pieces if piece.apart is not None]),
     )
 

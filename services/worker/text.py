@@ -136,10 +136,14 @@ class TextStream:
     def __init__(self, decoder: Decoder, stop: Stop) -> None:
         self._decoder = decoder
         self._matcher = StopMatcher(stop)
+        self.decoded = 0
+        """Code points so far, those that are held back included."""
 
     def feed(self, token_id: int) -> tuple[str, str]:
         """Take one token; return the text that may go out, and the stop string that matched."""
-        return self._matcher.feed(self._decoder.step(token_id))
+        text = self._decoder.step(token_id)
+        self.decoded += len(text)
+        return self._matcher.feed(text)
 
     def rest(self) -> str:
         """What was held back, when no more tokens come. Half a character stays out."""

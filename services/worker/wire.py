@@ -3,6 +3,7 @@
 import time
 from array import array
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 
 import grpc
 
@@ -158,7 +159,7 @@ class DeltaWriter:
         to.text += piece.text
         to.token_ids.extend(piece.token_ids)
         if piece.logprobs:
-            to.logprobs.extend(map(self._logprobs, piece.logprobs))
+            to.logprobs.extend(map(self._logprobs, piece.logprobs, piece.offsets))
         if piece.apart is not None:
             _write_apart(piece.apart, to)
         if piece.finish is not None:
@@ -168,11 +169,13 @@ class DeltaWriter:
         """Write what the first delta tells; its time of departure is not known yet."""
         to.cached_tokens = started.cached_tokens
         to.epoch = self._identity.epoch
-        to.prompt_logprobs.extend(map(self._logprobs, started.prompt_logprobs))
+        to.prompt_logprobs.extend(map(self._logprobs, started.prompt_logprobs, repeat(0)))
 
-    def _logprobs(self, each: TokenLogprobs) -> pb.TokenLogprobs:
+    def _logprobs(self, each: TokenLogprobs, text_offset: int) -> pb.TokenLogprobs:
         return pb.TokenLogprobs(
-            token=self._logprob(each.token), top=[self._logprob(other) for other in each.top]
+            token=self._logprob(each.token),
+            top=[self._logprob(other) for other in each.top],
+            text_offset=text_offset,
         )
 
     def _logprob(self, each: TokenLogprob) -> pb.TokenLogprob:

@@ -45,6 +45,9 @@ class ScriptedTokenizer(tokenizer_rpc.TokenizerServiceServicer):
         self.batches: list[int] = []
         self.asked: list[tokenizer.EncodeRequest] = []
 
+    async def Decode(self, request: tokenizer.DecodeRequest, context: Any) -> Any:
+        return tokenizer.DecodeResponse(text="".join(map(chr, request.token_ids)))
+
     async def EncodeBatches(
         self, requests: AsyncIterator[tokenizer.EncodeBatchesRequest], context: Any
     ) -> AsyncIterator[tokenizer.EncodeBatchesResponse]:
@@ -187,7 +190,9 @@ class ScriptedWorker(worker_rpc.WorkerServiceServicer):
         told = len(request.generated) // 4
         limit = min(len(self.story), request.sampling.max_tokens or CONTEXT)
         if self.in_one_frame:
-            deltas = [self._delta(number, 0, i - told, i, limit) for i in range(told, limit)]
+            deltas = [
+                self._delta(number, request, 0, i - told, i, limit) for i in range(told, limit)
+            ]
             frames.put_nowait(worker.PipeResponse(deltas=deltas))
             return
         for step, position in enumerate(range(told, limit)):
@@ -197,7 +202,7 @@ class ScriptedWorker(worker_rpc.WorkerServiceServicer):
                 frames.put_nowait(self._failure(number))
                 return
             deltas = [
-                self._delta(number, choice, step, position, limit)
+                self._delta(number, request, choice, step, position, limit)
                 for choice in range(request.sampling.choices)
             ]
             frames.put_nowait(_frame(deltas))
@@ -208,7 +213,13 @@ class ScriptedWorker(worker_rpc.WorkerServiceServicer):
         return worker.PipeResponse(deltas=[worker.Delta(request=number, failed=self.failure)])
 
     def _delta(
-        self, number: int, choice: int, step: int, position: int, limit: int
+        self,
+        number: int,
+        request: worker.GenerateRequest,
+        choice: int,
+        step: int,
+        position: int,
+        limit: int,
     ) -> worker.Delta:
         character = self.story[position]
         delta = worker.Delta(
@@ -217,9 +228,14 @@ class ScriptedWorker(worker_rpc.WorkerServiceServicer):
             text=character * self.width,
             token_ids=[ord(character)],
         )
+        if request.sampling.HasField("logprobs"):
+            delta.logprobs.append(_logprobs(character, position))
         if step == 0 and choice == 0:
             delta.started.timings.prefill_us = 1
             delta.started.cached_tokens = 3
+            if request.sampling.HasField("prompt_logprobs"):
+                prompt = map(chr, array("I", request.prompt))
+                delta.started.prompt_logprobs.extend(_logprobs(each, 0) for each in prompt)
         if position + 1 == limit:
             whole = limit == len(self.story)
             reason = worker.FINISH_REASON_STOP if whole else worker.FINISH_REASON_LENGTH
@@ -233,11 +249,16 @@ class ScriptedWorker(worker_rpc.WorkerServiceServicer):
             await self.heard.wait_for(lambda: condition(self))
 
 
+def _logprobs(character: str, offset: int) -> worker.TokenLogprobs:
+    token = worker.TokenLogprob(token_id=ord(character), logprob=-1, text=character.encode())
+    return worker.TokenLogprobs(token=token, top=[token], text_offset=offset)
+
+
 def _frame(deltas: list[worker.Delta]) -> worker.PipeResponse:
     """A frame as workers write it: what brings tokens alone is plain."""
     frame = worker.PipeResponse()
     for delta in deltas:
-        if delta.HasField("started") or delta.HasField("finish"):
+        if delta.HasField("started") or delta.HasField("finish") or delta.logprobs:
             frame.deltas.append(delta)
         else:
             frame.plain.requests.append(delta.request)

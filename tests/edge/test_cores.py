@@ -63,11 +63,12 @@ def test_a_batch_leaves_at_once_and_the_next_gathers_until_it_lands() -> None:
     assert gathering.take() == [5]
 
 
-@given(st.text(), st.integers(0, 127))
+@given(st.text(min_size=1), st.integers(0, 127))
 def test_any_text_survives_an_event(text: str, choice: int) -> None:
-    writer = events.Events(events.CHAT, "id", 1, 'a "model"', with_usage=True)
-    writer.open(choice)
-    event = writer.text(choice, text)
+    head = events.Head(form=events.CHAT, request_id="id", created=1, model='a "model"')
+    writer = events.Events(head, with_usage=True)
+    assert writer.new(events.New(choice, ""))  # opens it
+    event = writer.new(events.New(choice, text))
     assert event.startswith(b"data: ")
     assert event.endswith(b"}\n\n")
     assert event.count(b"\n") == 2  # a line end in the text would cut the event in two

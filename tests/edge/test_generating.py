@@ -103,6 +103,72 @@ async def test_parameters_reach_the_worker_and_absent_ones_stay_absent(stage: St
     assert sampling.max_tokens == 9
 
 
+async def test_log_probabilities_are_the_same_streamed_or_not(stage: Stage) -> None:
+    asked: dict[str, Any] = {"logprobs": True, "top_logprobs": 1}
+    whole = (await stage.chat(**asked)).json()["choices"][0]["logprobs"]["content"]
+    events = events_of((await stage.chat(**asked, stream=True)).text)
+    told = [e["choices"][0]["logprobs"] for e in events]
+    streamed = [each for one in told if one is not None for each in one["content"]]
+    assert streamed == whole
+    assert bytes(byte for each in whole for byte in each["bytes"]).decode() == STORY
+    assert whole[0] == {
+        "token": "o",
+        "logprob": -1.0,
+        "bytes": [111],
+        "top_logprobs": [{"token": "o", "logprob": -1.0, "bytes": [111]}],
+    }
+
+
+async def test_every_event_may_tell_the_usage_so_far(stage: Stage) -> None:
+    options = {"include_usage": True, "continuous_usage_stats": True}
+    response = await stage.chat(stream=True, stream_options=options)
+    counts = [event["usage"]["completion_tokens"] for event in events_of(response.text)]
+    assert counts == sorted(counts)
+    assert (counts[0], counts[-1]) == (1, 16)
+
+
+async def complete(stage: Stage, **more: Any) -> Any:
+    response = await stage.client.post("/v1/completions", json={"model": MODEL, **more})
+    assert response.status_code == 200, response.text
+    return events_of(response.text) if more.get("stream") else response.json()
+
+
+@pytest.mark.parametrize("prompt", ["abc", [97, 98, 99]], ids=["a-text", "token-ids"])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_an_echo_goes_before_the_text(stage: Stage, prompt: Any, stream: bool) -> None:
+    answer = await complete(stage, prompt=prompt, echo=True, logprobs=1, stream=stream)
+    choices = [e["choices"][0] for e in answer] if stream else answer["choices"]
+    assert "".join(choice["text"] for choice in choices) == "abc" + STORY
+    told = [choice["logprobs"] for choice in choices if choice["logprobs"] is not None]
+    offsets = [each for one in told for each in one["text_offset"]]
+    assert offsets == list(range(3 + len(STORY)))
+    assert "".join(each for one in told for each in one["tokens"]) == "abc" + STORY
+
+
+async def test_an_echo_alone_costs_no_token(stage: Stage) -> None:
+    answer = await complete(stage, prompt=["abc", "d"], echo=True, logprobs=0, max_tokens=0)
+    assert [choice["text"] for choice in answer["choices"]] == ["abc", "d"]
+    assert [choice["finish_reason"] for choice in answer["choices"]] == ["length"] * 2
+    assert answer["choices"][0]["logprobs"]["tokens"] == list("abc")
+    assert answer["usage"]["completion_tokens"] == 0
+    assert answer["usage"]["total_tokens"] == 4
+
+
+async def test_prompt_logprobs_are_vllms(stage: Stage) -> None:
+    value = {"logprob": -1.0, "rank": 1, "decoded_token": "b"}
+    answer = await complete(stage, prompt="ab", prompt_logprobs=1)
+    assert answer["choices"][0]["prompt_logprobs"][1] == {str(ord("b")): value}
+    chat = (await stage.chat(prompt_logprobs=1)).json()
+    assert len(chat["prompt_logprobs"]) == chat["usage"]["prompt_tokens"]
+
+
+async def test_the_tier_is_in_the_answer_and_its_priority_on_the_way(stage: Stage) -> None:
+    whole = (await stage.chat(service_tier="flex")).json()
+    events = events_of((await stage.chat(service_tier="flex", stream=True)).text)
+    assert {each["service_tier"] for each in (whole, *events)} == {"flex"}
+    assert [each.priority for each in stage.workers[0].asked] == [1, 1]
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
 async def test_explain_shows_stages_that_add_up(stage: Stage, stream: bool) -> None:
     response = await stage.chat(stream=stream, headers={"X-Headway-Explain": "1"})

@@ -75,6 +75,36 @@ def chat(**more: Any) -> ChatBody | Invalid:
             None,
             id="options-without-stream",
         ),
+        pytest.param({"top_logprobs": 2}, "top_logprobs", None, id="alternatives-to-nothing"),
+        pytest.param(
+            {"logprobs": True, "top_logprobs": 21}, "top_logprobs", "invalid_value", id="too-many"
+        ),
+        pytest.param({"store": True}, "store", None, id="nothing-is-kept"),
+        pytest.param({"service_tier": "scale"}, "service_tier", "invalid_value", id="no-tier"),
+        pytest.param(
+            {"service_tier": "flex", "priority": 3}, "service_tier", None, id="two-priorities"
+        ),
+        pytest.param(
+            {"modalities": ["text", "audio"]}, "modalities", "invalid_value", id="no-audio"
+        ),
+        pytest.param(
+            {"metadata": {str(n): "" for n in range(17)}}, "metadata", "invalid_value", id="labels"
+        ),
+        pytest.param(
+            {"stream": True, "stream_options": {"include_obfuscation": True}},
+            "stream_options.include_obfuscation",
+            None,
+            id="no-padding",
+        ),
+        pytest.param(
+            {"stream": True, "stream_options": {"continuous_usage_stats": True}},
+            "stream_options.continuous_usage_stats",
+            None,
+            id="continuous-usage-alone",
+        ),
+        pytest.param(
+            {"stream": True, "prompt_logprobs": 1}, "prompt_logprobs", None, id="no-event-for-it"
+        ),
         pytest.param(
             {"continue_final_message": True, "add_generation_prompt": True},
             "continue_final_message",
@@ -130,6 +160,33 @@ def test_refuses_the_prompt(prompt: Any) -> None:
     refusal = completion_ask(json.dumps({"model": "m", "prompt": prompt}).encode())
     assert isinstance(refusal, Invalid)
     assert (refusal.param or "").startswith("prompt")
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [({"suffix": "x"}, "suffix"), ({"max_tokens": 0}, "max_tokens"), ({"best_of": 2}, "best_of")],
+    ids=["no-middle", "nothing-asked", "best-of"],
+)
+def test_refuses_of_a_completion(more: dict[str, Any], param: str) -> None:
+    refusal = completion_ask(json.dumps({"model": "m", "prompt": "a", **more}).encode())
+    assert isinstance(refusal, Invalid)
+    assert refusal.param == param
+
+
+@pytest.mark.parametrize(
+    ("more", "priority", "tier"),
+    [
+        pytest.param({}, 0, None, id="nothing-asked"),
+        pytest.param({"service_tier": "auto"}, 0, "default", id="auto"),
+        pytest.param({"service_tier": "priority"}, -1, "priority", id="sooner"),
+        pytest.param({"service_tier": "flex"}, 1, "flex", id="later"),
+        pytest.param({"service_tier": "default", "priority": 7}, 7, "default", id="its-own"),
+    ],
+)
+def test_a_tier_is_a_priority_class(more: dict[str, Any], priority: int, tier: str | None) -> None:
+    ask = chat_ask(json.dumps({"model": "m", "messages": [USER], **more}).encode())
+    assert isinstance(ask, Ask)
+    assert (ask.priority, ask.served_tier) == (priority, tier)
 
 
 def test_null_is_the_same_as_absent() -> None:

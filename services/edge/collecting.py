@@ -1,0 +1,67 @@
+"""An answer that is not streamed: gathered from its exchange, written once."""
+
+from dataclasses import dataclass, field
+
+from services.edge import events
+from services.edge.exchange import Exchange
+from services.edge.logprobs import Entry
+from services.edge.refusals import Refusal
+
+
+@dataclass(slots=True)
+class _Choice:
+    """One choice as far as it came."""
+
+    texts: list[str] = field(default_factory=list)
+    entries: list[Entry] | None = None
+    finish_reason: str = ""
+
+
+class Collector:
+    """The choices of one answer."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._choices = [_Choice() for _ in range(exchange.choices)]
+
+    async def collect(self, explain_as: str | None) -> bytes | Refusal:
+        """The body; `explain_as` is the trace id to explain the request under."""
+        exchange = self._exchange
+        while exchange.running:
+            refusal = await self._collect_more()
+            if refusal is not None:
+                return refusal
+        return events.body(
+            exchange.head,
+            [self._finished(place, each) for place, each in enumerate(self._choices)],
+            exchange.usage,
+            None if explain_as is None else exchange.explain(explain_as),
+            exchange.ask.alternatives or 0,
+        )
+
+    async def _collect_more(self) -> Refusal | None:
+        """Take in what comes next, and keep no delta: one holds all of its frame in memory."""
+        deltas, refusal = await self._exchange.advance()
+        if refusal is not None:
+            return refusal
+        for new in self._exchange.news(deltas):
+            choice = self._choices[new.choice]
+            choice.texts.append(new.text)
+            if new.entries is not None:
+                choice.entries = [*(choice.entries or ()), *new.entries]
+            choice.finish_reason = new.finish_reason or choice.finish_reason
+        self._exchange.sent(deltas, self._carry)
+        return None
+
+    def _carry(self, choice: int, text: str) -> bool:
+        """The lane for plain text; relay.py says what it may do."""
+        self._choices[choice].texts.append(text)
+        return True
+
+    def _finished(self, place: int, choice: _Choice) -> events.Choice:
+        return events.Choice(
+            "".join(choice.texts),
+            choice.finish_reason,
+            choice.entries,
+            self._exchange.prompt_logprobs(place),
+        )

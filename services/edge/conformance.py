@@ -1,0 +1,271 @@
+"""What every parameter of every door gets, by the doors' own declarations. Pure.
+
+`python -m services.edge.conformance` writes docs/conformance.md. A row is not an assertion of
+ours: the body that it stands for was read by the door's own parser, and the answer is the
+parser's. tests/end_to_end/test_conformance.py sends every row to a running system.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from services.edge.ask import chat_ask, completion_ask
+from services.edge.openai import ChatBody, CompletionBody
+from services.edge.refusals import Invalid
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A value of a parameter, and what else a body needs to hold for it."""
+
+    value: Any
+    beside: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A door with a JSON body."""
+
+    path: str
+    body: type[msgspec.Struct]
+    read: Callable[[bytes], object]
+    least: Mapping[str, Any]  # what a body must hold
+    examples: Mapping[str, Sequence[Example]]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A parameter with a value, and what the door makes of it."""
+
+    door: Door
+    parameter: str
+    example: Example
+    refusal: Invalid | None
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The body that the row stands for."""
+        return {**self.door.least, **self.example.beside, self.parameter: self.example.value}
+
+
+def _of(*values: Any, **beside: Any) -> list[Example]:
+    return [Example(value, beside) for value in values]
+
+
+_SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
+_SHORT: dict[str, Any] = {"max_tokens": 4}
+
+_GENERATING: dict[str, list[Example]] = {
+    "stream": _of(True, False),
+    "stream_options": [
+        *_of({"include_usage": True}, stream=True),
+        *_of({"include_usage": True, "continuous_usage_stats": True}, stream=True),
+        *_of({"include_obfuscation": False}, stream=True),
+        *_of({"include_obfuscation": True}, stream=True),
+    ],
+    "n": _of(2, 129),
+    "temperature": _of(0, 2.1),
+    "top_p": _of(0.5, 0),
+    "top_k": _of(5, -1, 0),
+    "min_p": _of(0.1),
+    "seed": _of(7),
+    "stop": _of("the", ["a b", "é"], ["x"] * 17),
+    "include_stop_str_in_output": _of(True, stop=["e"]),
+    "stop_token_ids": _of([2]),
+    "logit_bias": _of({"5": -100}, {"5": 101}),
+    "presence_penalty": _of(0.5),
+    "frequency_penalty": _of(0.5),
+    "repetition_penalty": _of(1.1),
+    "min_tokens": _of(2),
+    "ignore_eos": _of(True),
+    "skip_special_tokens": _of(False),
+    "response_format": [
+        *_of({"type": "text"}, {"type": "json_object"}),
+        *_of({"type": "json_schema", "json_schema": {"name": "x", "schema": _SCHEMA}}),
+        *_of({"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "no"}}}),
+    ],
+    "structured_outputs": [
+        *_of({"json": _SCHEMA}, {"regex": "[0-9]+"}, {"choice": ["yes", "no"]}),
+        *_of({"grammar": 'root ::= "a"'}, {"json_object": True}),
+        *_of({"regex": "("}, {"regex": "a", "choice": ["b"]}),
+    ],
+    "prompt_logprobs": [*_of(1), *_of(1, stream=True)],
+    "user": _of("someone"),
+    "priority": _of(1),
+    "cache_salt": _of("a salt"),
+    # Of OpenAI and vLLM, and not served.
+    "best_of": _of(2),
+    "use_beam_search": _of(True),
+    "length_penalty": _of(1.0),
+    "truncate_prompt_tokens": _of(10),
+    "allowed_token_ids": _of([5]),
+    "bad_words": _of(["x"]),
+    "guided_json": _of(_SCHEMA),
+    "guided_regex": _of("a"),
+    "guided_choice": _of(["a"]),
+    "guided_grammar": _of('root ::= "a"'),
+    "logits_processors": _of([]),
+    "return_token_ids": _of(True),
+    "return_tokens_as_token_ids": _of(True),
+    "spaces_between_special_tokens": _of(False),
+    "add_special_tokens": _of(True),
+    "kv_transfer_params": _of({}),
+    "vllm_xargs": _of({}),
+    "request_id": _of("mine"),
+}
+
+_HI = [{"role": "user", "content": "Say hello."}]
+_CHAT: dict[str, list[Example]] = {
+    "messages": [
+        *_of([{"role": "user", "content": [{"type": "text", "text": "Hi."}]}]),
+        *_of([{"role": "developer", "content": "Be brief."}, *_HI]),
+        *_of([{"role": "user", "content": "Hi.", "name": "Ada"}]),
+        *_of([], [{"role": "wizard", "content": "Hi."}]),
+        *_of([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]),
+    ],
+    "max_tokens": _of(4, 0),
+    "max_completion_tokens": _of(4),
+    "logprobs": _of(True),
+    "top_logprobs": [*_of(2, logprobs=True), *_of(2)],
+    "service_tier": _of("auto", "default", "flex", "priority", "scale"),
+    "metadata": _of({"team": "a"}),
+    "store": _of(False, True),
+    "modalities": _of(["text"], ["text", "audio"]),
+    "safety_identifier": _of("someone"),
+    "prompt_cache_key": _of("a key"),
+    "add_generation_prompt": _of(False),
+    "continue_final_message": [
+        *_of(True, messages=[*_HI, {"role": "assistant", "content": "Hel"}]),
+        *_of(True, add_generation_prompt=True),
+    ],
+    "chat_template_kwargs": _of({"a": 1}),
+    "audio": _of({"voice": "alloy", "format": "wav"}),
+    "prediction": _of({"type": "content", "content": "x"}),
+    "web_search_options": _of({}),
+    "verbosity": _of("low"),
+    "functions": _of([]),
+    "function_call": _of("auto"),
+    "prompt_cache_retention": _of("24h"),
+    "chat_template": _of("{{ messages }}"),
+    "documents": _of([]),
+    "mm_processor_kwargs": _of({}),
+    "echo": _of(True),
+}
+_COMPLETION: dict[str, list[Example]] = {
+    "prompt": _of(["a", "b"], [504, 3725], [[504], [3725, 314]], "", [], ["a"] * 129),
+    "max_tokens": [*_of(4, 0), *_of(0, echo=True)],
+    "suffix": _of("end"),
+    "logprobs": _of(2, 21),
+    "echo": _of(True),
+}
+
+DOORS: tuple[Door, ...] = (
+    Door(
+        "/v1/chat/completions",
+        ChatBody,
+        chat_ask,
+        {"model": "smollm2", "messages": _HI, **_SHORT},
+        {**_GENERATING, **_CHAT},
+    ),
+    Door(
+        "/v1/completions",
+        CompletionBody,
+        completion_ask,
+        {"model": "smollm2", "prompt": "The sea is", **_SHORT},
+        {**_GENERATING, **_COMPLETION},
+    ),
+)
+
+
+def rows(door: Door) -> Iterator[Row]:
+    """Every example of every parameter of a door."""
+    for parameter, examples in door.examples.items():
+        for example in examples:
+            row = Row(door, parameter, example, None)
+            answer = door.read(msgspec.json.encode(row.body))
+            refusal = answer if isinstance(answer, Invalid) else None
+            yield Row(door, parameter, example, refusal)
+
+
+def page() -> str:
+    """docs/conformance.md."""
+    return _HEAD + "\n".join(map(_section, DOORS))
+
+
+_HEAD = """# What every parameter gets
+
+Every parameter of every door is honoured, or answered with 400 and this message; none is dropped.
+Made by `python -m services.edge.conformance`, from the structs that read the bodies;
+tests/end_to_end/test_conformance.py sends every row to a running system. `null` is the same as
+absent. A parameter that is in no table is answered as the unsupported ones are.
+
+"""
+
+
+def _section(door: Door) -> str:
+    lines = [
+        f"## `POST {door.path}`",
+        "",
+        "| parameter | takes | for example | gets |",
+        "|---|---|---|---|",
+        *(_line(row) for row in rows(door)),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _line(row: Row) -> str:
+    takes = _takes(row.door, row.parameter)
+    gets = "honoured" if row.refusal is None else f"400: {row.refusal.message}"
+    cells = (f"`{row.parameter}`", takes, f"`{_shown(row.example)}`", gets)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _shown(example: Example) -> str:
+    beside = "".join(f" beside {name}={json.dumps(x)}" for name, x in example.beside.items())
+    shown = json.dumps(example.value, ensure_ascii=False) + beside
+    return shown if len(shown) <= _LONGEST else shown[:_LONGEST] + "…"
+
+
+_LONGEST = 90
+
+
+def _takes(door: Door, parameter: str) -> str:
+    if parameter not in door.body.__struct_fields__:
+        return "not supported"
+    (schema,), components = msgspec.json.schema_components([door.body])
+    name = schema["$ref"].rpartition("/")[2]
+    return _type(components[name]["properties"][parameter])
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    if "anyOf" in schema:
+        return " or ".join(_type(each) for each in schema["anyOf"] if each.get("type") != "null")
+    if "$ref" in schema:
+        return str(schema["$ref"].rpartition("/")[2])
+    if "enum" in schema:
+        return ", ".join(json.dumps(each) for each in schema["enum"] if each is not None)
+    limits = [f"{words} {schema[key]}" for key, words in _LIMITS.items() if key in schema]
+    named = str(schema.get("type", "any"))
+    if named == "array":
+        named = f"list of {_type(schema.get('items', {}))}"
+    return f"{named} ({', '.join(limits)})" if limits else named
+
+
+_LIMITS = {
+    "minimum": "from",
+    "exclusiveMinimum": "above",
+    "maximum": "to",
+    "minItems": "at least",
+    "maxItems": "at most",
+    "minLength": "at least",
+    "maxLength": "at most",
+    "maxProperties": "at most",
+}
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

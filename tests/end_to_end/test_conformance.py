@@ -1,0 +1,35 @@
+"""Every row of docs/conformance.md, sent to the running system."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from services.edge.conformance import DOORS, Row, rows
+from tests.system import System
+
+pytestmark = pytest.mark.vllm
+
+ROWS = [row for door in DOORS for row in rows(door)]
+
+
+def _name(row: Row) -> str:
+    return f"{row.door.path.rpartition('/')[2]}-{row.parameter}"
+
+
+@pytest.fixture(scope="module")
+def client(vllm_system: System) -> Any:
+    with httpx.Client(base_url=vllm_system.url, timeout=60) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("row", ROWS, ids=_name)
+def test_a_row(client: httpx.Client, row: Row) -> None:
+    response = client.post(row.door.path, json=row.body)
+    if row.refusal is None:
+        assert response.status_code == 200, response.text
+        assert '"error"' not in response.text
+    else:
+        assert response.status_code == 400
+        assert response.json()["error"]["message"] == row.refusal.message
+        assert response.json()["error"]["param"] == row.refusal.param
