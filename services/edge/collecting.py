@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from services.edge import events
+from services.edge.events import CallDelta
 from services.edge.exchange import Exchange
 from services.edge.logprobs import Entry
 from services.edge.refusals import Refusal
@@ -15,6 +16,14 @@ class _Choice:
     texts: list[str] = field(default_factory=list)
     entries: list[Entry] | None = None
     finish_reason: str = ""
+    reasoning: list[str] = field(default_factory=list)
+    calls: list[tuple[CallDelta, list[str]]] = field(default_factory=list)  # with its arguments
+
+    def call(self, delta: CallDelta) -> None:
+        """Take in more of a call: those that go on are the ones that began."""
+        if delta.index == len(self.calls):
+            self.calls.append((delta, []))
+        self.calls[delta.index][1].append(delta.arguments)
 
 
 class Collector:
@@ -47,6 +56,9 @@ class Collector:
         for new in self._exchange.news(deltas):
             choice = self._choices[new.choice]
             choice.texts.append(new.text)
+            choice.reasoning.append(new.reasoning)
+            for call in new.calls:
+                choice.call(call)
             if new.entries is not None:
                 choice.entries = [*(choice.entries or ()), *new.entries]
             choice.finish_reason = new.finish_reason or choice.finish_reason
@@ -64,4 +76,6 @@ class Collector:
             choice.finish_reason,
             choice.entries,
             self._exchange.prompt_logprobs(place),
+            "".join(choice.reasoning),
+            [call._replace(arguments="".join(parts)) for call, parts in choice.calls],
         )

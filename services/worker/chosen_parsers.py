@@ -62,7 +62,9 @@ def _load(config: Config, tools: str, reasoning: str) -> ChosenParsers:
 
 def _template(model: str) -> str:
     """The model's chat templates, one behind the other; empty where there is none."""
-    source = _read(model, "chat_template.jinja")
+    named = sorted(Path(model).glob("additional_chat_templates/*.jinja"))
+    files = ["chat_template.jinja", *(str(each.relative_to(model)) for each in named)]
+    source = "".join(_read(model, file) for file in files)
     if source:
         return source
     settings = json.loads(_read(model, "tokenizer_config.json") or "{}")

@@ -6,11 +6,16 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from vllm.entrypoints.generate.base.protocol import DeltaMessage, DeltaToolCall
+from vllm.entrypoints.generate.base.protocol import (
+    DeltaFunctionCall,
+    DeltaMessage,
+    DeltaToolCall,
+)
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.exceptions import VLLMClientError
 from vllm.parser import ParserManager
 from vllm.parser.abstract_parser import Parser as VllmParser
+from vllm.renderers.chat_utils import make_tool_call_id
 from vllm.sampling_params import StructuredOutputsParams
 from vllm.tokenizers import TokenizerLike, get_tokenizer
 
@@ -126,7 +131,7 @@ class _Reading:
         self._token_ids: list[int] = []
         self._told = ""
         self._blank = ""  # before a call it is no content
-        self._has_called = False
+        self._indexes: dict[int, int] = {}  # of the calls that are told, by the parser's own
 
     def feed(self, text: str, token_ids: Sequence[int]) -> Told:
         """Take a token and the text that it let out."""
@@ -135,7 +140,7 @@ class _Reading:
     def finish(self, text: str, token_ids: Sequence[int], *, is_cut: bool) -> Told:
         """Take the last, and tell what vLLM's parser still holds back if it turned out as text."""
         told, apart = self._tell(self._parse(text, token_ids, finished=True))
-        if not self._has_called:
+        if not self._indexes:
             told += self._blank if is_cut else self._left_over()
         return told, apart
 
@@ -149,22 +154,29 @@ class _Reading:
     def _tell(self, delta: DeltaMessage | None) -> Told:
         if delta is None:
             return "", None
-        calls = tuple(_call(call) for call in delta.tool_calls if self._is_wanted(call))
+        calls = tuple(filter(None, map(self._call, delta.tool_calls)))
         reasoning = "" if self._parsing.hide_reasoning else delta.reasoning or ""
         if calls:
-            self._has_called = True
             self._blank = ""
         text = self._content(delta.content or "")
         return text, Apart(reasoning, calls) if reasoning or calls else None
 
-    def _is_wanted(self, call: DeltaToolCall) -> bool:
-        return call.index == 0 or not self._parsing.single_call
+    def _call(self, call: DeltaToolCall) -> CallDelta | None:
+        """In our words; None for a call that has no name yet, or is one too many."""
+        function = call.function or DeltaFunctionCall()
+        arguments = function.arguments or ""
+        if call.index in self._indexes:
+            return CallDelta(self._indexes[call.index], "", "", arguments)
+        if not function.name or (self._indexes and self._parsing.single_call):
+            return None
+        index = self._indexes[call.index] = len(self._indexes)
+        return CallDelta(index, call.id or make_tool_call_id(), function.name, arguments)
 
     def _content(self, text: str) -> str:
         if self._parsing.may_call and not self._told:
             text = self._blank + text
             if not text.strip():
-                self._blank = "" if self._has_called else text
+                self._blank = "" if self._indexes else text
                 return ""
             self._blank = ""
         self._told += text
@@ -266,10 +278,3 @@ def _bound_whitespace(node: Any) -> None:
     elif isinstance(node, dict):
         for each in node.values():
             _bound_whitespace(each)
-
-
-def _call(call: DeltaToolCall) -> CallDelta:
-    function = call.function
-    name = "" if function is None else function.name or ""
-    arguments = "" if function is None else function.arguments or ""
-    return CallDelta(call.index, call.id or "", name, arguments)
