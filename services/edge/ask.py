@@ -128,11 +128,16 @@ class Ask:
             sampling.constraint.CopyFrom(self.constraint)
         return sampling
 
+    def parsing(self) -> worker.Parsing | None:
+        """What the worker is to tell apart in the answer; None for plain text."""
+        return wire.parsing_of(self.body) if isinstance(self.body, ChatBody) else None
+
     def forget_prompts(self) -> None:
         """Drop the texts, once they are encoded: a stream may be long, and so may its prompt."""
         self.prompts.clear()
         if isinstance(self.body, ChatBody):
             self.body.messages.clear()
+            self.body.tools = None
         else:
             self.body.prompt = ""
 

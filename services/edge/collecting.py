@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from services.edge.exchange import Exchange
 from services.edge.logprobs import Entry
 from services.edge.refusals import Refusal
-from services.edge.writing import Choice, Closing
+from services.edge.writing import CallDelta, Choice, Closing
 
 
 @dataclass(slots=True)
@@ -16,6 +16,14 @@ class _Choice:
     entries: list[Entry] | None = None
     finish_reason: str = ""
     stop_text: str = ""
+    reasoning: list[str] = field(default_factory=list)
+    calls: list[tuple[CallDelta, list[str]]] = field(default_factory=list)  # with its arguments
+
+    def call(self, delta: CallDelta) -> None:
+        """Take in more of a call: those that go on are the ones that began."""
+        if delta.index == len(self.calls):
+            self.calls.append((delta, []))
+        self.calls[delta.index][1].append(delta.arguments)
 
 
 class Collector:
@@ -47,6 +55,9 @@ class Collector:
         for new in self._exchange.news(deltas):
             choice = self._choices[new.choice]
             choice.texts.append(new.text)
+            choice.reasoning.append(new.reasoning)
+            for call in new.calls:
+                choice.call(call)
             if new.entries is not None:
                 choice.entries = [*(choice.entries or ()), *new.entries]
             if new.finish_reason:
@@ -65,5 +76,7 @@ class Collector:
             choice.finish_reason,
             choice.entries,
             self._exchange.prompt_logprobs(place),
+            "".join(choice.reasoning),
+            [call._replace(arguments="".join(parts)) for call, parts in choice.calls],
             choice.stop_text,
         )

@@ -118,6 +118,16 @@ _GENERATING: dict[str, list[Example]] = {
     "request_id": _of("mine"),
 }
 
+
+def _tool(name: str, parameters: Mapping[str, Any] = _SCHEMA) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "parameters": parameters}}
+
+
+def _named(name: str) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name}}
+
+
+_TOOL = _tool("f")
 _HI = [{"role": "user", "content": "Say hello."}]
 _CHAT: dict[str, list[Example]] = {
     "messages": [
@@ -143,6 +153,21 @@ _CHAT: dict[str, list[Example]] = {
         *_of(True, add_generation_prompt=True),
     ],
     "chat_template_kwargs": _of({"a": 1}),
+    "tools": [
+        *_of([_TOOL]),
+        *_of([_TOOL], tool_choice="none"),
+        *_of([], [_TOOL] * 2, [_tool("a b")], [_tool("f", {"type": "string"})]),
+        *_of([{"type": "custom", "custom": {"name": "f"}}]),
+    ],
+    "tool_choice": [
+        *_of("none", "auto", "required", _named("f"), tools=[_TOOL]),
+        *_of(_named("g"), tools=[_TOOL]),
+        *_of("auto"),
+    ],
+    "parallel_tool_calls": [*_of(True, False, tools=[_TOOL]), *_of(False)],
+    "include_reasoning": _of(True, False),
+    "reasoning_effort": _of("a lot"),  # another is honoured, or refused, by the model's template
+    "thinking_token_budget": _of(8),
     "audio": _of({"voice": "alloy", "format": "wav"}),
     "prediction": _of({"type": "content", "content": "x"}),
     "web_search_options": _of({}),

@@ -6,6 +6,7 @@ one concatenation.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from services.edge import logprobs
 from services.edge.logprobs import Entry
 from services.edge.refusals import Refusal, answer
 from services.edge.workers import Pool
-from services.edge.writing import Carry, Choice, Closing, Head, New, Usage, Write
+from services.edge.writing import CallDelta, Carry, Choice, Closing, Head, New, Usage, Write
 
 DONE = b"data: [DONE]\n\n"
 
@@ -110,12 +111,34 @@ class Events:
     def new(self, new: New) -> bytes:
         """The events of what is new in a choice, but for its end; the first opens it."""
         opening = b"" if new.choice in self._openings else self._open(new.choice)
+        if new.reasoning:
+            opening += self._delta(new.choice, {"reasoning_content": new.reasoning})
+        return opening + self._text(new) + b"".join(map(partial(self._call, new.choice), new.calls))
+
+    def _text(self, new: New) -> bytes:
         if not new.text and not new.entries:
-            return opening
+            return b""
         text = self._openings[new.choice] + _json(new.text)
         if new.entries is None and self._usage_so_far is None:
-            return opening + text + self._close
-        return opening + text + self._closing(new.entries)
+            return text + self._close
+        return text + self._closing(new.entries)
+
+    def _call(self, choice: int, call: CallDelta) -> bytes:
+        """The events of a call: as OpenAI has it, the first brings its name and no arguments."""
+        out = b""
+        if call.name:
+            head = {"index": call.index, "id": call.id, "type": "function"}
+            function = {"name": call.name, "arguments": ""}
+            out = self._delta(choice, {"tool_calls": [{**head, "function": function}]})
+        if call.arguments:
+            more = {"index": call.index, "function": {"arguments": call.arguments}}
+            out += self._delta(choice, {"tool_calls": [more]})
+        return out
+
+    def _delta(self, choice: int, delta: dict[str, Any]) -> bytes:
+        """The event of a delta that is not text."""
+        begin = self._head + b'{"index":%d,"delta":' % choice + _json(delta)
+        return begin + b',"logprobs":null,"finish_reason":null}]' + self._tail() + b"}\n\n"
 
     def _open(self, choice: int) -> bytes:
         """The event that opens a choice; plain completions have none."""
@@ -215,8 +238,22 @@ def _choice(form: Form, index: int, choice: Choice, alternatives: int) -> dict[s
     told = None if entries is None else form.logprobs(entries, alternatives)
     ending = {"logprobs": told, "finish_reason": choice.finish_reason}
     if form is CHAT:
-        message = {"role": "assistant", "content": choice.text, "refusal": None}
-        return {"index": index, "message": message, **ending}
+        return {"index": index, "message": _message(choice), **ending}
     if choice.prompt_logprobs is not None:
         ending["prompt_logprobs"] = choice.prompt_logprobs
     return {"index": index, "text": choice.text, **ending}
+
+
+def _message(choice: Choice) -> dict[str, Any]:
+    content = None if choice.calls and not choice.text else choice.text
+    message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+    if choice.reasoning:
+        message["reasoning_content"] = choice.reasoning
+    if choice.calls:
+        message["tool_calls"] = [_called(call) for call in choice.calls]
+    return message
+
+
+def _called(call: CallDelta) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": function}

@@ -6,7 +6,7 @@ path. The task wakes for what begins or ends a choice, and for whatever could no
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from headway.worker.v1 import worker_pb2 as pb
@@ -17,11 +17,15 @@ from services.edge.ledger import Ledger
 from services.edge.logprobs import Awaiting, Entry
 from services.edge.refusals import Broken, Refusal
 from services.edge.relay import Hops, Order, Relay
-from services.edge.writing import Head, New, Usage, Writer
+from services.edge.writing import CallDelta, Head, New, Usage, Writer
 
 Deltas = list[tuple[Relay, pb.Delta]]
 
-REASONS = {pb.FINISH_REASON_STOP: "stop", pb.FINISH_REASON_LENGTH: "length"}
+REASONS = {
+    pb.FINISH_REASON_STOP: "stop",
+    pb.FINISH_REASON_LENGTH: "length",
+    pb.FINISH_REASON_TOOL_CALLS: "tool_calls",
+}
 
 
 class Exchange:
@@ -54,7 +58,7 @@ class Exchange:
         self._awaiting: dict[int, Awaiting] = {}  # by choice; empty without log-probabilities
         self._begun: set[int] = set()  # choices whose prompt was echoed
         self._inbox: Inbox[Relay] = Inbox(unread_limit)
-        sampling = ask.sampling()
+        sampling, parsing = ask.sampling(), ask.parsing()
         self._relays = []
         served = hops.fleet.served(ask.model)
         for position, encode in enumerate(ask.encodes(served, traceparent)):
@@ -67,6 +71,7 @@ class Exchange:
                 ask.body.cache_salt or "",
                 traceparent,
                 ask.constrained_by,
+                parsing,
             )
             # The account is the first prompt's: its first token is the first content.
             account = ledger if position == 0 else Ledger(ledger.received_s)
@@ -118,8 +123,15 @@ class Exchange:
                 if reason:
                     yield New(choice, "", None, "length")
             else:
-                stop_text = delta.finish.stop_text if reason else ""
-                yield New(choice, delta.text, entries, reason, stop_text)
+                yield New(
+                    choice,
+                    delta.text,
+                    entries,
+                    reason,
+                    delta.reasoning,
+                    _calls(delta.tool_calls),
+                    delta.finish.stop_text if reason else "",
+                )
 
     def _prompt_entries(self, relay: Relay) -> list[Entry] | None:
         if self.ask.alternatives is None:
@@ -153,7 +165,7 @@ class Exchange:
     def _account_for_content(self, deltas: Deltas) -> None:
         """Close the account with the first content; for a body, that is its first token."""
         first_s = self._relays[0].first_s
-        has_content = any(delta.text or delta.HasField("finish") for _, delta in deltas)
+        has_content = any(map(_has_content, deltas))
         if first_s is None or not has_content:
             return
         now_s = time.monotonic()
@@ -193,6 +205,16 @@ class Exchange:
             "ttft_ms": self.ledger.in_ms(),
             **self._relays[0].explain(),
         }
+
+
+def _has_content(arrived: tuple[Relay, pb.Delta]) -> bool:
+    _, delta = arrived
+    return bool(delta.text or delta.reasoning or delta.tool_calls or delta.HasField("finish"))
+
+
+def _calls(deltas: Sequence[pb.ToolCallDelta]) -> list[CallDelta]:
+    """Read them: what stays of a message would hold its whole frame in memory."""
+    return [CallDelta(each.index, each.id, each.name, each.arguments) for each in deltas]
 
 
 def _completion_tokens(relay: Relay) -> int:

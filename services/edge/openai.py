@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 from services.edge.refusals import Invalid
 from services.edge.structure import ResponseFormat, StructuredOutputs
+from services.edge.tools import ToolChoice, Tools, tools_at_fault
 
 Unit = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
@@ -111,6 +112,13 @@ class ChatBody(Sampling, kw_only=True, forbid_unknown_fields=True):
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    tools: Tools | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    include_reasoning: bool | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
+        None
+    )
 
 
 class CompletionBody(Sampling, kw_only=True, forbid_unknown_fields=True):
@@ -210,7 +218,7 @@ def _check_chat(chat: ChatBody) -> Invalid | None:
         missing = _missing(said)
         if missing:
             return Invalid(missing, f"messages[{position}]")
-    return None
+    return tools_at_fault(chat.tools, chat.tool_choice, chat.parallel_tool_calls)
 
 
 def _missing(message: Message) -> str | None:

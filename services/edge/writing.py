@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from services.edge.logprobs import Entry
 from services.edge.refusals import Refusal
@@ -22,6 +22,15 @@ class Usage:
     cached_tokens: int
 
 
+class CallDelta(NamedTuple):
+    """What is new in a call that the model makes; id and name are in its first delta alone."""
+
+    index: int
+    id: str
+    name: str
+    arguments: str
+
+
 @dataclass(frozen=True, slots=True)
 class New:
     """What is new in a choice. `entries` are None where log-probabilities were not asked for."""
@@ -30,6 +39,8 @@ class New:
     text: str
     entries: Sequence[Entry] | None = None
     finish_reason: str = ""  # of what ends the choice, in chat's words
+    reasoning: str = ""  # comes before the text
+    calls: Sequence[CallDelta] = ()  # come after it
     stop_text: str = ""  # the caller's stop string that ended it
 
 
@@ -41,6 +52,8 @@ class Choice:
     finish_reason: str
     entries: Sequence[Entry] | None = None
     prompt_logprobs: Sequence[dict[str, Any] | None] | None = None
+    reasoning: str = ""
+    calls: Sequence[CallDelta] = ()  # whole
     stop_text: str = ""
 
 
