@@ -53,17 +53,17 @@ class Form:
 
     def body(self, head: Head, choices: Sequence[Choice], closing: Closing) -> bytes:
         """The JSON body of an answer that is not streamed."""
-        answer = {
+        told: dict[str, Any] = {
             **self.head(head, self.body_object),
             "choices": [_choice(self, *each, head.alternatives) for each in enumerate(choices)],
             "usage": usage_json(closing.usage),
         }
         # vLLM has a chat's at the top: there is one prompt.
         if self is CHAT and choices[0].prompt_logprobs is not None:
-            answer["prompt_logprobs"] = choices[0].prompt_logprobs
+            told["prompt_logprobs"] = choices[0].prompt_logprobs
         if closing.explain is not None:
-            answer["headway"] = closing.explain
-        return _json(answer)
+            told["headway"] = closing.explain
+        return _json(told)
 
 
 CHAT = Form(
