@@ -18,6 +18,7 @@ from vllm.parser.abstract_parser import Parser as VllmParser
 from vllm.renderers.chat_utils import make_tool_call_id
 from vllm.sampling_params import StructuredOutputsParams
 from vllm.tokenizers import TokenizerLike, get_tokenizer
+from vllm.v1.structured_output.backend_xgrammar import has_xgrammar_unsupported_json_features
 
 from services.worker.engine import Constraint, ConstraintKind, EngineRefused
 from services.worker.parsing import Apart, CallDelta, CannotParse, Parsing, Told, Tool, ToolChoice
@@ -63,6 +64,10 @@ class VllmParsers:
         assert parsing is not None  # else nobody asks
         if parsing.may_call and not self._has_tools:
             return CannotParse("the model cannot call tools: it has no tool parser", "tools")
+        unheld = next(filter(_cannot_be_held, _promised(parsing)), None)
+        if unheld is not None:
+            message = f"the model cannot be held to the schema of {unheld.name}"
+            return CannotParse(message, "tools")
         parser = self._class(request, parsing)
         if parser is None:
             return request
@@ -214,6 +219,20 @@ def _classes(tokenizer: TokenizerLike, tool_parser: str, reasoning_parser: str) 
     return compose("", "auto"), compose(tool_parser, "auto"), compose(tool_parser, "parameter")
 
 
+def _promised(parsing: Parsing) -> list[Tool]:
+    """The tools whose arguments are to follow their schema whatever the model writes."""
+    if not parsing.may_call:
+        return []
+    if parsing.choice is ToolChoice.NAMED:
+        return [tool for tool in parsing.tools if tool.name == parsing.tool_name]
+    return [tool for tool in parsing.tools if tool.is_strict or parsing.must_call]
+
+
+def _cannot_be_held(tool: Tool) -> bool:
+    """Whether xgrammar would pass over a part of the schema; vLLM does not look inside a tag."""
+    return has_xgrammar_unsupported_json_features(_schema(tool))
+
+
 def _asked(request: Request, parsing: Parsing) -> ChatCompletionRequest:
     """The request as vLLM's own server knows it; parsers read and change no more than this."""
     constraint = request.sampling.constraint
@@ -233,10 +252,13 @@ def _asked(request: Request, parsing: Parsing) -> ChatCompletionRequest:
 
 
 def _tool(tool: Tool) -> dict[str, Any]:
-    # Any JSON value would follow a schema that does not say it: arguments are an object.
-    schema = {"type": "object", **json.loads(tool.parameters_json or "{}")}
-    function = {"name": tool.name, "parameters": schema, "strict": tool.is_strict}
+    function = {"name": tool.name, "parameters": _schema(tool), "strict": tool.is_strict}
     return {"type": "function", "function": function}
+
+
+def _schema(tool: Tool) -> dict[str, Any]:
+    # Any JSON value would follow a schema that does not say it: arguments are an object.
+    return {"type": "object", **json.loads(tool.parameters_json or "{}")}
 
 
 def _choice(parsing: Parsing) -> str | dict[str, Any]:
@@ -247,7 +269,7 @@ def _choice(parsing: Parsing) -> str | dict[str, Any]:
 
 def _constraint(params: StructuredOutputsParams) -> Constraint:
     """What a parser made of the constraint, in our words."""
-    kind, texts = ConstraintKind.ANY_JSON_OBJECT, ()
+    kind, texts = ConstraintKind.ANY_JSON_OBJECT, tuple[str, ...]()
     if params.structural_tag is not None:
         kind, texts = ConstraintKind.STRUCTURAL_TAG, (_tightened(params.structural_tag),)
     elif params.json is not None:

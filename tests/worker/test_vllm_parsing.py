@@ -279,6 +279,31 @@ def test_a_tool_whose_schema_is_no_schema_is_named(hermes: VllmParsers) -> None:
         assert plan.parameter == "tools"
 
 
+UNIQUE = Tool(
+    "weather",
+    '{"type": "object", "properties": {"a": {"type": "array", "uniqueItems": true}}}',
+)
+
+
+@pytest.mark.parametrize(
+    ("parsing", "is_refused"),
+    [
+        pytest.param(replace(AUTO, tools=(UNIQUE,)), False, id="auto-promises-nothing"),
+        pytest.param(replace(NAMED, tools=(UNIQUE,)), True, id="named"),
+        pytest.param(replace(REQUIRED, tools=(CLOCK, UNIQUE)), True, id="required"),
+        pytest.param(replace(NAMED, tool_name="clock", tools=(CLOCK, UNIQUE)), False, id="another"),
+        pytest.param(replace(AUTO, tools=(replace(UNIQUE, is_strict=True),)), True, id="strict"),
+    ],
+)
+def test_a_promise_that_cannot_be_kept_is_not_made(
+    hermes: VllmParsers, parsing: Parsing, is_refused: bool
+) -> None:
+    plan = hermes.plan(request(parsing))
+    assert isinstance(plan, CannotParse) is is_refused
+    if isinstance(plan, CannotParse):
+        assert plan.parameter == "tools"
+
+
 def test_without_a_tool_that_may_be_called_nothing_changes(hermes: VllmParsers) -> None:
     asked = request(replace(AUTO, choice=ToolChoice.NONE))
     assert hermes.plan(asked) is asked
