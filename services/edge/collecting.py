@@ -1,6 +1,6 @@
 """An answer that is not streamed: gathered from its exchange, written once."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from services.edge import events
 from services.edge.events import CallDelta
@@ -77,5 +77,5 @@ class Collector:
             choice.entries,
             self._exchange.prompt_logprobs(place),
             "".join(choice.reasoning),
-            [call._replace(arguments="".join(parts)) for call, parts in choice.calls],
+            [replace(call, arguments="".join(parts)) for call, parts in choice.calls],
         )

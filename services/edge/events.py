@@ -7,7 +7,7 @@ one concatenation.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -74,7 +74,8 @@ COMPLETION = Form(
 )
 
 
-class CallDelta(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class CallDelta:
     """What is new in a call that the model makes; id and name are in its first delta alone."""
 
     index: int
@@ -279,7 +280,7 @@ def _explained(explain: dict[str, Any] | None) -> bytes:
 def _choice(form: Form, index: int, choice: Choice, alternatives: int) -> dict[str, Any]:
     entries = choice.entries
     told = None if entries is None else form.logprobs(entries, alternatives)
-    ending = {"logprobs": told, "finish_reason": choice.finish_reason}
+    ending: dict[str, Any] = {"logprobs": told, "finish_reason": choice.finish_reason}
     if form is CHAT:
         return {"index": index, "message": _message(choice), **ending}
     if choice.prompt_logprobs is not None:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -19,7 +20,11 @@ from services.worker.parsed import ParsedChoice
 from services.worker.parsing import Apart, CannotParse, Parsing, Tool, ToolChoice
 from services.worker.requests import Request
 from services.worker.text import Decoder, Stop, TextStream
-from services.worker.vllm_parsing import UnknownParser, VllmParsers
+
+# Importing vLLM and torch warns of what they use themselves.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from services.worker.vllm_parsing import UnknownParser, VllmParsers
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300), pytest.mark.filterwarnings("default")]
 
@@ -134,6 +139,9 @@ def split(text: str, seed: int) -> list[str]:
             TWO,
             ("Let me see. 1 < 2\n", [("weather", {"city": "Paris", "days": 3}), ("clock", {})]),
             id="text-and-two-calls",
+        ),
+        pytest.param(
+            '<tool_call>\n{"name": "clock"}\n</tool_call>', ("", [("clock", {})]), id="no-arguments"
         ),
         pytest.param("<tool_call>nothing", ("<tool_call>nothing", []), id="no-call-is-text"),
         pytest.param(
