@@ -1,6 +1,6 @@
 """An answer that is not streamed: gathered from its exchange, written once."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from services.edge.exchange import Exchange
 from services.edge.logprobs import Entry
@@ -77,6 +77,6 @@ class Collector:
             choice.entries,
             self._exchange.prompt_logprobs(place),
             "".join(choice.reasoning),
-            [call._replace(arguments="".join(parts)) for call, parts in choice.calls],
+            [replace(call, arguments="".join(parts)) for call, parts in choice.calls],
             choice.stop_text,
         )

@@ -236,7 +236,7 @@ def _explained(explain: dict[str, Any] | None) -> bytes:
 def _choice(form: Form, index: int, choice: Choice, alternatives: int) -> dict[str, Any]:
     entries = choice.entries
     told = None if entries is None else form.logprobs(entries, alternatives)
-    ending = {"logprobs": told, "finish_reason": choice.finish_reason}
+    ending: dict[str, Any] = {"logprobs": told, "finish_reason": choice.finish_reason}
     if form is CHAT:
         return {"index": index, "message": _message(choice), **ending}
     if choice.prompt_logprobs is not None:

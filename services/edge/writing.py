@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from services.edge.logprobs import Entry
 from services.edge.refusals import Refusal
@@ -22,7 +22,8 @@ class Usage:
     cached_tokens: int
 
 
-class CallDelta(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class CallDelta:
     """What is new in a call that the model makes; id and name are in its first delta alone."""
 
     index: int

@@ -54,7 +54,8 @@ class CannotParse:
     parameter: str
 
 
-class CallDelta(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class CallDelta:
     """What is new in a call; id and name are in its first delta alone."""
 
     index: int

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from vllm.entrypoints.generate.base.protocol import (
     DeltaFunctionCall,
@@ -18,6 +18,7 @@ from vllm.parser.abstract_parser import Parser as VllmParser
 from vllm.renderers.chat_utils import make_tool_call_id
 from vllm.sampling_params import StructuredOutputsParams
 from vllm.tokenizers import TokenizerLike, get_tokenizer
+from vllm.v1.structured_output.backend_xgrammar import has_xgrammar_unsupported_json_features
 
 from services.worker.engine import Constraint, ConstraintKind, EngineRefused
 from services.worker.parsing import Apart, CallDelta, CannotParse, Parsing, Told, Tool, ToolChoice
@@ -63,6 +64,10 @@ class VllmParsers:
         assert parsing is not None  # else nobody asks
         if parsing.may_call and not self._has_tools:
             return CannotParse("the model cannot call tools: it has no tool parser", "tools")
+        unheld = next(filter(_cannot_be_held, _promised(parsing)), None)
+        if unheld is not None:
+            message = f"the model cannot be held to the schema of {unheld.name}"
+            return CannotParse(message, "tools")
         parser = self._class(request, parsing)
         if parser is None:
             return request
@@ -90,9 +95,11 @@ class VllmParsers:
     ) -> Request | CannotParse:
         kwargs = json.loads(parsing.template_kwargs_json or "{}")
         asked = _asked(request, parsing)
-        make = partial(parser, self._tokenizer, asked.tools, chat_template_kwargs=kwargs)
+        # vLLM's lists of tools may hold other kinds, too.
+        tools: Any = asked.tools
+        make = partial(parser, self._tokenizer, tools, chat_template_kwargs=kwargs)
         first = make()
-        asked = first.adjust_request(asked)
+        asked = cast(ChatCompletionRequest, first.adjust_request(asked))  # of the kind that it got
         constraint = request.sampling.constraint
         if parsing.may_call and asked.structured_outputs is not None:
             constraint = _constraint(asked.structured_outputs)
@@ -132,6 +139,7 @@ class _Reading:
         self._told = ""
         self._blank = ""  # before a call it is no content
         self._indexes: dict[int, int] = {}  # of the calls that are told, by the parser's own
+        self._argued: set[int] = set()  # those of them that have arguments
 
     def feed(self, text: str, token_ids: Sequence[int]) -> Told:
         """Take a token and the text that it let out."""
@@ -140,9 +148,20 @@ class _Reading:
     def finish(self, text: str, token_ids: Sequence[int], *, is_cut: bool) -> Told:
         """Take the last, and tell what vLLM's parser still holds back if it turned out as text."""
         told, apart = self._tell(self._parse(text, token_ids, finished=True))
+        reasoning, calls = apart or Apart()
         if not self._indexes:
             told += self._blank if is_cut else self._left_over()
-        return told, apart
+        elif is_cut:
+            # Of a call that has only begun, vLLM makes up that it has no arguments.
+            calls = tuple(replace(call, arguments="") if call.name else call for call in calls)
+        else:
+            calls += self._without_arguments()
+        return told, Apart(reasoning, calls) if reasoning or calls else None
+
+    def _without_arguments(self) -> tuple[CallDelta, ...]:
+        """A call for which the model wrote none has an empty object of them."""
+        missing = sorted(set(self._indexes.values()) - self._argued)
+        return tuple(CallDelta(index, "", "", "{}") for index in missing)
 
     def _parse(self, text: str, token_ids: Sequence[int], *, finished: bool) -> DeltaMessage | None:
         self._read.append(text)
@@ -165,12 +184,15 @@ class _Reading:
         """In our words; None for a call that has no name yet, or is one too many."""
         function = call.function or DeltaFunctionCall()
         arguments = function.arguments or ""
-        if call.index in self._indexes:
-            return CallDelta(self._indexes[call.index], "", "", arguments)
-        if not function.name or (self._indexes and self._parsing.single_call):
+        known = self._indexes.get(call.index)
+        if known is None and (not function.name or (self._indexes and self._parsing.single_call)):
             return None
-        index = self._indexes[call.index] = len(self._indexes)
-        return CallDelta(index, call.id or make_tool_call_id(), function.name, arguments)
+        index = self._indexes.setdefault(call.index, len(self._indexes))
+        if arguments:
+            self._argued.add(index)
+        if known is not None:
+            return CallDelta(index, "", "", arguments)
+        return CallDelta(index, call.id or make_tool_call_id(), function.name or "", arguments)
 
     def _content(self, text: str) -> str:
         if self._parsing.may_call and not self._told:
@@ -214,6 +236,20 @@ def _classes(tokenizer: TokenizerLike, tool_parser: str, reasoning_parser: str) 
     return compose("", "auto"), compose(tool_parser, "auto"), compose(tool_parser, "parameter")
 
 
+def _promised(parsing: Parsing) -> list[Tool]:
+    """The tools whose arguments are to follow their schema whatever the model writes."""
+    if not parsing.may_call:
+        return []
+    if parsing.choice is ToolChoice.NAMED:
+        return [tool for tool in parsing.tools if tool.name == parsing.tool_name]
+    return [tool for tool in parsing.tools if tool.is_strict or parsing.must_call]
+
+
+def _cannot_be_held(tool: Tool) -> bool:
+    """Whether xgrammar would pass over a part of the schema; vLLM does not look inside a tag."""
+    return has_xgrammar_unsupported_json_features(_schema(tool))
+
+
 def _asked(request: Request, parsing: Parsing) -> ChatCompletionRequest:
     """The request as vLLM's own server knows it; parsers read and change no more than this."""
     constraint = request.sampling.constraint
@@ -233,10 +269,13 @@ def _asked(request: Request, parsing: Parsing) -> ChatCompletionRequest:
 
 
 def _tool(tool: Tool) -> dict[str, Any]:
-    # Any JSON value would follow a schema that does not say it: arguments are an object.
-    schema = {"type": "object", **json.loads(tool.parameters_json or "{}")}
-    function = {"name": tool.name, "parameters": schema, "strict": tool.is_strict}
+    function = {"name": tool.name, "parameters": _schema(tool), "strict": tool.is_strict}
     return {"type": "function", "function": function}
+
+
+def _schema(tool: Tool) -> dict[str, Any]:
+    # Any JSON value would follow a schema that does not say it: arguments are an object.
+    return {"type": "object", **json.loads(tool.parameters_json or "{}")}
 
 
 def _choice(parsing: Parsing) -> str | dict[str, Any]:
@@ -247,7 +286,7 @@ def _choice(parsing: Parsing) -> str | dict[str, Any]:
 
 def _constraint(params: StructuredOutputsParams) -> Constraint:
     """What a parser made of the constraint, in our words."""
-    kind, texts = ConstraintKind.ANY_JSON_OBJECT, ()
+    kind, texts = ConstraintKind.ANY_JSON_OBJECT, tuple[str, ...]()
     if params.structural_tag is not None:
         kind, texts = ConstraintKind.STRUCTURAL_TAG, (_tightened(params.structural_tag),)
     elif params.json is not None:

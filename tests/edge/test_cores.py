@@ -24,6 +24,7 @@ from services.edge.refusals import (
     Unavailable,
     UnknownModel,
     UnknownPath,
+    UnknownResponse,
     WrongMethod,
     answer,
 )
@@ -125,6 +126,7 @@ def test_fallback_finds_nobody(fleet: list[Worker], excluded: list[str], served:
         (Unauthorized("no"), 401),
         (UnknownModel("m", ("a", "b")), 404),
         (UnknownPath("GET", "/x"), 404),
+        (UnknownResponse("resp_1"), 404),
         (WrongMethod("GET", "POST"), 405),
         (BodyTooLarge(5), 413),
         (Overloaded("full", 3), 429),
@@ -142,7 +144,7 @@ def test_every_refusal_has_its_status(refusal: Refusal, status: int) -> None:
 
 
 def test_the_table_above_is_whole() -> None:
-    assert len(get_args(Refusal)) == 9
+    assert len(get_args(Refusal)) == 10
 
 
 def test_a_key_may_be_given_by_its_digest() -> None:

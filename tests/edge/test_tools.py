@@ -125,9 +125,7 @@ async def test_tools_reach_the_template_and_the_worker(stage: Stage) -> None:
         ({"tool_choice": "required"}, pb.TOOL_CHOICE_REQUIRED),
     ],
 )
-async def test_the_choice_is_auto_unless_it_is_said(
-    stage: Stage, more: Any, choice: pb.ToolChoice
-) -> None:
+async def test_the_choice_is_auto_unless_it_is_said(stage: Stage, more: Any, choice: int) -> None:
     await stage.chat(tools=[tool()], **more)
     assert stage.workers[0].asked[0].parsing.tool_choice == choice
 

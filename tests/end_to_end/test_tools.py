@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-import jsonschema
+import jsonschema  # type: ignore[import-untyped]  # vLLM brings it, its stubs it does not
 import pytest
 from openai import AsyncOpenAI, BadRequestError
 
@@ -62,14 +62,15 @@ async def whole(client: AsyncOpenAI, **more: Any) -> Answer:
     [choice] = (await client.chat.completions.create(**asked(**more))).choices
     calls = choice.message.tool_calls or []
     assert all(call.id and call.type == "function" for call in calls)
-    named: Any = [(call.function.name, call.function.arguments) for call in calls]  # type: ignore[union-attr]
+    named: Any = [(call.function.name, call.function.arguments) for call in calls]
     return choice.message.content, named, choice.finish_reason
 
 
 async def streamed(client: AsyncOpenAI, **more: Any) -> Answer:
     """The same of a stream, put together as applications do."""
     stream: Any = await client.chat.completions.create(**asked(stream=True, **more))
-    text, calls, reason = "", [], ""
+    text, reason = "", ""
+    calls: list[list[str]] = []
     async for chunk in stream:
         [choice] = chunk.choices
         text += choice.delta.content or ""
@@ -135,7 +136,7 @@ async def test_auto_may_begin_a_call(client: AsyncOpenAI) -> None:
         {"role": "assistant", "content": "Let me look:\n"},
     ]
     strict = [tool(name, strict=True) for name in SCHEMAS]
-    more = {"messages": opened, "tools": strict, "tool_choice": "required"}
+    more: dict[str, Any] = {"messages": opened, "tools": strict, "tool_choice": "required"}
     more["extra_body"] = {"continue_final_message": True, "add_generation_prompt": False}
     answer = await whole(client, **more)
     check(answer[1])
@@ -167,10 +168,10 @@ async def test_a_call_that_is_cut_off_is_a_beginning(client: AsyncOpenAI) -> Non
 
 async def test_several_choices_each_call(client: AsyncOpenAI) -> None:
     more = asked(tool_choice=NAMED, n=2, temperature=1.0, seed=3)
-    answer = await client.chat.completions.create(**more)
+    answer: Any = await client.chat.completions.create(**more)
     for choice in answer.choices:
         [call] = choice.message.tool_calls or []
-        check([(call.function.name, call.function.arguments)])  # type: ignore[union-attr]
+        check([(call.function.name, call.function.arguments)])
 
 
 async def test_what_a_tool_said_goes_back(client: AsyncOpenAI) -> None:

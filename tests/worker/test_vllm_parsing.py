@@ -2,6 +2,7 @@
 
 import json
 import random
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -19,7 +20,11 @@ from services.worker.parsed import ParsedChoice
 from services.worker.parsing import Apart, CannotParse, Parsing, Tool, ToolChoice
 from services.worker.requests import Request
 from services.worker.text import Decoder, Stop, TextStream
-from services.worker.vllm_parsing import UnknownParser, VllmParsers
+
+# Importing vLLM and torch warns of what they use themselves.
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from services.worker.vllm_parsing import UnknownParser, VllmParsers
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300), pytest.mark.filterwarnings("default")]
 
@@ -134,6 +139,9 @@ def split(text: str, seed: int) -> list[str]:
             TWO,
             ("Let me see. 1 < 2\n", [("weather", {"city": "Paris", "days": 3}), ("clock", {})]),
             id="text-and-two-calls",
+        ),
+        pytest.param(
+            '<tool_call>\n{"name": "clock"}\n</tool_call>', ("", [("clock", {})]), id="no-arguments"
         ),
         pytest.param("<tool_call>nothing", ("<tool_call>nothing", []), id="no-call-is-text"),
         pytest.param(
@@ -275,6 +283,31 @@ def test_a_tool_whose_schema_is_no_schema_is_named(hermes: VllmParsers) -> None:
     bad = replace(NAMED, tools=(Tool("weather", '{"type": "object", "properties": 3}'),))
     plan = hermes.plan(request(bad))
     assert isinstance(plan, CannotParse | Request)  # the engine refuses it if the parser does not
+    if isinstance(plan, CannotParse):
+        assert plan.parameter == "tools"
+
+
+UNIQUE = Tool(
+    "weather",
+    '{"type": "object", "properties": {"a": {"type": "array", "uniqueItems": true}}}',
+)
+
+
+@pytest.mark.parametrize(
+    ("parsing", "is_refused"),
+    [
+        pytest.param(replace(AUTO, tools=(UNIQUE,)), False, id="auto-promises-nothing"),
+        pytest.param(replace(NAMED, tools=(UNIQUE,)), True, id="named"),
+        pytest.param(replace(REQUIRED, tools=(CLOCK, UNIQUE)), True, id="required"),
+        pytest.param(replace(NAMED, tool_name="clock", tools=(CLOCK, UNIQUE)), False, id="another"),
+        pytest.param(replace(AUTO, tools=(replace(UNIQUE, is_strict=True),)), True, id="strict"),
+    ],
+)
+def test_a_promise_that_cannot_be_kept_is_not_made(
+    hermes: VllmParsers, parsing: Parsing, is_refused: bool
+) -> None:
+    plan = hermes.plan(request(parsing))
+    assert isinstance(plan, CannotParse) is is_refused
     if isinstance(plan, CannotParse):
         assert plan.parameter == "tools"
 
