@@ -46,15 +46,17 @@ class Exchange:
         self.ledger = ledger
         self.writer: Writer | None = None  # once the status has left, and with it the way to refuse
         self.finish_reasons: list[str] = []  # of the choices that ended, as they did
+        alternatives = ask.alternatives
         self.head = Head(
             request_id=request_id,
             created=int(time.time()),
             model=ask.model,
             service_tier=ask.served_tier,
-            alternatives=ask.alternatives or 0,
+            alternatives=alternatives or 0,
             with_usage=ask.include_usage,
             usage_in_each=ask.usage_in_each,
         )
+        self._tells_logprobs = alternatives is not None
         self._awaiting: dict[int, Awaiting] = {}  # by choice; empty without log-probabilities
         self._begun: set[int] = set()  # choices whose prompt was echoed
         self._inbox: Inbox[Relay] = Inbox(unread_limit)
@@ -114,34 +116,34 @@ class Exchange:
         """What these deltas bring to the answer's choices."""
         for relay, delta in deltas:
             choice = relay.first_choice + delta.choice
-            if relay.echo is not None and choice not in self._begun:
-                self._begun.add(choice)
-                yield New(choice, relay.echo_text, self._prompt_entries(relay))
             reason = REASONS[delta.finish.reason] if delta.HasField("finish") else ""
-            entries = self._entries(relay, choice, delta)
-            if self.ask.only_echo:
-                if reason:
-                    yield New(choice, "", None, "length")
+            if relay.echo is not None:
+                yield from self._echoed(relay, choice, delta, reason)
             else:
                 yield New(
                     choice,
                     delta.text,
-                    entries,
+                    self._entries(choice, delta, 0),
                     reason,
                     delta.reasoning,
                     _calls(delta.tool_calls),
                     delta.finish.stop_text if reason else "",
                 )
 
-    def _prompt_entries(self, relay: Relay) -> list[Entry] | None:
-        if self.ask.alternatives is None:
-            return None
-        return logprobs.prompt_entries(relay.prompt_logprobs)
+    def _echoed(self, relay: Relay, choice: int, delta: pb.Delta, reason: str) -> Iterator[New]:
+        if choice not in self._begun:
+            self._begun.add(choice)
+            told = logprobs.prompt_entries(relay.prompt_logprobs)
+            yield New(choice, relay.echo_text, told if self._tells_logprobs else None)
+        if not self.ask.only_echo:
+            entries = self._entries(choice, delta, len(relay.echo_text))
+            yield New(choice, delta.text, entries, reason)
+        elif reason:
+            yield New(choice, "", None, "length")
 
-    def _entries(self, relay: Relay, choice: int, delta: pb.Delta) -> list[Entry] | None:
-        if self.ask.alternatives is None:
+    def _entries(self, choice: int, delta: pb.Delta, start: int) -> list[Entry] | None:
+        if not self._tells_logprobs:
             return None
-        start = 0 if relay.echo is None else len(relay.echo_text)
         return self._awaiting.setdefault(choice, Awaiting(start)).take(delta)
 
     def prompt_logprobs(self, choice: int) -> list[dict[str, Any] | None] | None:

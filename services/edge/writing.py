@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from services.edge.logprobs import Entry
 from services.edge.refusals import Refusal
@@ -32,8 +32,7 @@ class CallDelta:
     arguments: str
 
 
-@dataclass(frozen=True, slots=True)
-class New:
+class New(NamedTuple):
     """What is new in a choice. `entries` are None where log-probabilities were not asked for."""
 
     choice: int
@@ -45,8 +44,7 @@ class New:
     stop_text: str = ""  # the caller's stop string that ended it
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """One finished choice."""
 
     text: str
@@ -58,8 +56,7 @@ class Choice:
     stop_text: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class Head(NamedTuple):
     """What is known of an answer before its first token."""
 
     request_id: str
@@ -71,8 +68,7 @@ class Head:
     usage_in_each: bool = False  # each of its events has it
 
 
-@dataclass(frozen=True, slots=True)
-class Closing:
+class Closing(NamedTuple):
     """What is known of an answer after its last token."""
 
     usage: Usage

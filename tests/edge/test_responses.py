@@ -91,10 +91,12 @@ async def test_what_a_limit_cut_is_incomplete_and_says_why(stage: Stage, stream:
 
 
 async def test_the_sdk_assembles_the_stream(stage: Stage) -> None:
-    async with openai_client(stage) as client:
-        async with client.responses.stream(model=MODEL, input="hello") as stream:
-            events = [event async for event in stream]
-            final = await stream.get_final_response()
+    async with (
+        openai_client(stage) as client,
+        client.responses.stream(model=MODEL, input="hello") as stream,
+    ):
+        events = [event async for event in stream]
+        final = await stream.get_final_response()
     assert events[-1].type == "response.completed"
     assert final.output_text == STORY
 
