@@ -17,6 +17,7 @@ from services.edge.refusals import (
     Invalid,
     Refusal,
     Unauthorized,
+    UnknownModel,
     UnknownPath,
     UnknownResponse,
     WrongMethod,
@@ -88,6 +89,8 @@ class Lookups:
         return chat if isinstance(chat, Invalid) else await self._tokens(chat)
 
     async def _tokens(self, chat: ChatBody) -> bytes | Refusal:
+        if self._hops.fleet.is_unknown(chat.model):
+            return UnknownModel(chat.model, ())
         message = wire.encode_chat(chat, self._hops.fleet.served(chat.model), "")
         encoded = await self._hops.encoders.encode(message)
         if not isinstance(encoded, Encoded):

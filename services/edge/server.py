@@ -128,7 +128,7 @@ class Edge:
             return None
         if not isinstance(ask, Ask):
             return ask
-        if self._is_unknown(ask.model):
+        if self._hops.fleet.is_unknown(ask.model):
             return UnknownModel(ask.model, ())
         with self._exchange(visit, ask, tenant) as exchange:
             return await exchange.begin() or await _respond(visit, exchange, send)
@@ -163,11 +163,6 @@ class Edge:
         finally:
             visit.client.unwatch()
             exchange.close()
-
-    def _is_unknown(self, model: str) -> bool:
-        pools = self._hops.fleet.pools
-        # An edge that has not heard of any worker yet cannot tell; the scheduler can.
-        return bool(pools) and not (model in pools and pools[model].generates)
 
     def _name_models(self, refusal: Refusal) -> Refusal:
         if not isinstance(refusal, UnknownModel):
