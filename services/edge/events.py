@@ -15,7 +15,7 @@ from services.edge import logprobs
 from services.edge.logprobs import Entry
 from services.edge.refusals import Refusal, answer
 from services.edge.workers import Pool
-from services.edge.writing import CallDelta, Carry, Choice, Closing, Head, New, Usage, Write
+from services.edge.writing import CallDelta, Carry, Choice, Closing, Extras, Head, New, Usage, Write
 
 DONE = b"data: [DONE]\n\n"
 
@@ -47,9 +47,9 @@ class Form:
             fields if head.service_tier is None else {**fields, "service_tier": head.service_tier}
         )
 
-    def writer(self, head: Head, usage_so_far: Callable[[], Usage]) -> "Events":
+    def writer(self, head: Head, extras: Extras) -> "Events":
         """What writes a stream."""
-        return Events(self, head, usage_so_far if head.usage_in_each else None)
+        return Events(self, head, extras)
 
     def body(self, head: Head, choices: Sequence[Choice], closing: Closing) -> bytes:
         """The JSON body of an answer that is not streamed."""
@@ -91,16 +91,14 @@ COMPLETION = Form(
 class Events:
     """Writes the events of one stream."""
 
-    def __init__(
-        self, form: Form, head: Head, usage_so_far: Callable[[], Usage] | None = None
-    ) -> None:
+    def __init__(self, form: Form, head: Head, extras: Extras) -> None:
         self._form = form
         self._alternatives = head.alternatives
-        self._with_usage = head.with_usage
-        self._usage_so_far = usage_so_far
+        self._with_usage = extras.with_usage
+        self._usage_so_far = extras.usage_so_far
         self._head = b"data: " + _json(form.head(head, form.event_object))[:-1] + b',"choices":['
         # OpenAI: with include_usage every other chunk has a usage of null.
-        self._no_usage = b',"usage":null' if head.with_usage else b""
+        self._no_usage = b',"usage":null' if extras.with_usage else b""
         self._close = self._closing(None)
         self._openings: dict[int, bytes] = {}
 

@@ -53,8 +53,6 @@ class Exchange:
             model=ask.model,
             service_tier=ask.served_tier,
             alternatives=alternatives or 0,
-            with_usage=ask.include_usage,
-            usage_in_each=ask.usage_in_each,
         )
         self._tells_logprobs = alternatives is not None
         self._awaiting: dict[int, Awaiting] = {}  # by choice; empty without log-probabilities
@@ -116,7 +114,10 @@ class Exchange:
         """What these deltas bring to the answer's choices."""
         for relay, delta in deltas:
             choice = relay.first_choice + delta.choice
-            reason = REASONS[delta.finish.reason] if delta.HasField("finish") else ""
+            reason = stop_text = ""
+            if delta.HasField("finish"):
+                finish = delta.finish
+                reason, stop_text = REASONS[finish.reason], finish.stop_text
             if relay.echo is not None:
                 yield from self._echoed(relay, choice, delta, reason)
             else:
@@ -127,7 +128,7 @@ class Exchange:
                     reason,
                     delta.reasoning,
                     _calls(delta.tool_calls),
-                    delta.finish.stop_text if reason else "",
+                    stop_text,
                 )
 
     def _echoed(self, relay: Relay, choice: int, delta: pb.Delta, reason: str) -> Iterator[New]:

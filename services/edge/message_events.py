@@ -4,13 +4,13 @@ A message is a list of blocks: texts, and uses of tools. A block is open while i
 one closes it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from services.edge.refusals import Answer, Refusal, fault
-from services.edge.writing import CallDelta, Carry, Choice, Closing, Head, New, Usage, Write
+from services.edge.writing import CallDelta, Carry, Choice, Closing, Extras, Head, New, Usage, Write
 
 _json = msgspec.json.encode
 
@@ -47,7 +47,7 @@ class MessagesForm:
 
     operation = "chat"
 
-    def writer(self, head: Head, usage_so_far: Callable[[], Usage]) -> "MessageEvents":
+    def writer(self, head: Head, extras: Extras) -> "MessageEvents":
         """What writes a stream."""
         return MessageEvents(head)
 

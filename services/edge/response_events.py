@@ -16,7 +16,7 @@ from services.edge.logprobs import Entry
 from services.edge.openai import Function, Message, ToolCall
 from services.edge.refusals import Invalid, Overloaded, Refusal, fault
 from services.edge.responses import NamedFunction, ResponsesBody
-from services.edge.writing import CallDelta, Carry, Choice, Closing, Head, New, Usage, Write
+from services.edge.writing import CallDelta, Carry, Choice, Closing, Extras, Head, New, Usage, Write
 
 _json = msgspec.json.encode
 
@@ -73,7 +73,7 @@ class ResponsesForm:
         self._told = told(body, is_kept=keep is not None)
         self._keep = keep
 
-    def writer(self, head: Head, usage_so_far: Callable[[], Usage]) -> "ResponseEvents":
+    def writer(self, head: Head, extras: Extras) -> "ResponseEvents":
         """What writes a stream."""
         return ResponseEvents(self, head)
 

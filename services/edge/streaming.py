@@ -4,7 +4,7 @@ from services.edge.client import Client
 from services.edge.exchange import Deltas, Exchange
 from services.edge.http import Headers, Send
 from services.edge.refusals import Refusal
-from services.edge.writing import Closing, New
+from services.edge.writing import Closing, Extras, New
 
 STREAM_HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
@@ -23,7 +23,10 @@ class Stream:
         self._send = send
         self._client = client
         self._explain_as = explain_as
-        self._writer = exchange.ask.form.writer(exchange.head, lambda: exchange.usage)
+        ask = exchange.ask
+        usage_so_far = (lambda: exchange.usage) if ask.usage_in_each else None
+        extras = Extras(ask.include_usage, usage_so_far)
+        self._writer = ask.form.writer(exchange.head, extras)
         self._lane = self._writer.lane(client.write) if client.takes_chunks else None
 
     async def run(self, headers: Headers) -> Refusal | None:

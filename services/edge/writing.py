@@ -64,8 +64,13 @@ class Head(NamedTuple):
     model: str
     service_tier: str | None = None
     alternatives: int = 0  # of each token, where log-probabilities were asked for
-    with_usage: bool = False  # a stream of chat or completions ends with it
-    usage_in_each: bool = False  # each of its events has it
+
+
+class Extras(NamedTuple):
+    """What the caller wants in a stream of chat or completions beside the text."""
+
+    with_usage: bool = False  # at its end
+    usage_so_far: Callable[[], Usage] | None = None  # in each event
 
 
 class Closing(NamedTuple):
@@ -101,7 +106,7 @@ class Form(Protocol):
     def operation(self) -> str:
         """OpenTelemetry's gen_ai.operation.name."""
 
-    def writer(self, head: Head, usage_so_far: Callable[[], Usage]) -> Writer:
+    def writer(self, head: Head, extras: Extras) -> Writer:
         """What writes a stream."""
 
     def body(self, head: Head, choices: Sequence[Choice], closing: Closing) -> bytes:

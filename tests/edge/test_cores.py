@@ -31,7 +31,7 @@ from services.edge.refusals import (
 from services.edge.tenants import ANONYMOUS, Tenants, read_tenants
 from services.edge.workers import Served, Worker, pools_of
 from services.edge.workers import served as served_as
-from services.edge.writing import Head, New
+from services.edge.writing import Extras, Head, New
 
 durations = st.lists(st.tuples(st.sampled_from(STAGES), st.floats(0, 10)), max_size=30)
 
@@ -67,8 +67,8 @@ def test_a_batch_leaves_at_once_and_the_next_gathers_until_it_lands() -> None:
 
 @given(st.text(min_size=1), st.integers(0, 127))
 def test_any_text_survives_an_event(text: str, choice: int) -> None:
-    head = Head(request_id="id", created=1, model='a "model"', with_usage=True)
-    writer = events.Events(events.CHAT, head)
+    head = Head(request_id="id", created=1, model='a "model"')
+    writer = events.Events(events.CHAT, head, Extras(with_usage=True))
     assert writer.new(New(choice, ""))  # opens it
     event = writer.new(New(choice, text))
     assert event.startswith(b"data: ")
