@@ -24,8 +24,8 @@ from services.worker.engine import EngineFacts, EngineLoad, KvEvent
 from services.worker.identity import Identity
 from services.worker.join import Joining
 from services.worker.metrics import Metrics
-from services.worker.vllm_events import Subscription
 from services.worker.parsers import NoParsers
+from services.worker.vllm_events import Subscription
 from services.worker.worker import Worker
 from tests.scheduler.conftest import running
 
