@@ -116,11 +116,12 @@ class Ask:
         limit = max_tokens(self.body)
         # No engine stops at once; the token that comes is dropped.
         sampling = wire.sampling_of(self.body, 1 if limit == 0 else limit)
-        if self.alternatives is not None:
-            sampling.logprobs = self.alternatives
+        alternatives = self.alternatives
+        if alternatives is not None:
+            sampling.logprobs = alternatives
         of_prompt = self.body.prompt_logprobs
         if of_prompt is None and self.echo:
-            of_prompt = self.alternatives
+            of_prompt = alternatives
         if of_prompt is not None:
             sampling.prompt_logprobs = of_prompt
         if self.constraint is not None:

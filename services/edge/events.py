@@ -7,7 +7,7 @@ one concatenation.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -84,8 +84,7 @@ class CallDelta:
     arguments: str
 
 
-@dataclass(frozen=True, slots=True)
-class New:
+class New(NamedTuple):
     """What is new in a choice. `entries` are None where log-probabilities were not asked for."""
 
     choice: int
@@ -96,8 +95,7 @@ class New:
     calls: Sequence[CallDelta] = ()  # come after it
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class Head(NamedTuple):
     """What all events of a stream, or the one body, begin with."""
 
     form: Form
@@ -146,7 +144,11 @@ class Events:
         opening = b"" if new.choice in self._openings else self._open(new.choice)
         if new.reasoning:
             opening += self._delta(new.choice, {"reasoning_content": new.reasoning})
-        return opening + self._text(new) + b"".join(map(partial(self._call, new.choice), new.calls))
+        if new.calls:
+            return b"".join(
+                (opening, self._text(new), *map(partial(self._call, new.choice), new.calls))
+            )
+        return opening + self._text(new)
 
     def _text(self, new: New) -> bytes:
         if not new.text and not new.entries:
@@ -218,8 +220,7 @@ def error(body: bytes) -> bytes:
     return b"data: " + body + b"\n\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """One finished choice."""
 
     text: str

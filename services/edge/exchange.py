@@ -6,7 +6,7 @@ path. The task wakes for what begins or ends a choice, and for whatever could no
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from headway.worker.v1 import worker_pb2 as pb
@@ -53,6 +53,7 @@ class Exchange:
             model=ask.model,
             service_tier=ask.served_tier,
         )
+        self._tells_logprobs = ask.alternatives is not None
         self._awaiting: dict[int, Awaiting] = {}  # by choice; empty without log-probabilities
         self._begun: set[int] = set()  # choices whose prompt was echoed
         self._inbox: Inbox[Relay] = Inbox(unread_limit)
@@ -112,28 +113,27 @@ class Exchange:
         """What these deltas bring to the answer's choices."""
         for relay, delta in deltas:
             choice = relay.first_choice + delta.choice
-            if relay.echo is not None and choice not in self._begun:
-                self._begun.add(choice)
-                yield New(choice, relay.echo_text, self._prompt_entries(relay))
             reason = REASONS[delta.finish.reason] if delta.HasField("finish") else ""
-            entries = self._entries(relay, choice, delta)
-            if self.ask.only_echo:
-                if reason:
-                    yield New(choice, "", None, "length")
+            if relay.echo is not None:
+                yield from self._echoed(relay, choice, delta, reason)
             else:
-                yield New(
-                    choice, delta.text, entries, reason, delta.reasoning, _calls(delta.tool_calls)
-                )
+                new = New(choice, delta.text, self._entries(choice, delta, 0), reason)
+                yield _with_what_is_apart(new, delta)
 
-    def _prompt_entries(self, relay: Relay) -> list[Entry] | None:
-        if self.ask.alternatives is None:
-            return None
-        return logprobs.prompt_entries(relay.prompt_logprobs)
+    def _echoed(self, relay: Relay, choice: int, delta: pb.Delta, reason: str) -> Iterator[New]:
+        if choice not in self._begun:
+            self._begun.add(choice)
+            told = logprobs.prompt_entries(relay.prompt_logprobs)
+            yield New(choice, relay.echo_text, told if self._tells_logprobs else None)
+        if not self.ask.only_echo:
+            entries = self._entries(choice, delta, len(relay.echo_text))
+            yield New(choice, delta.text, entries, reason)
+        elif reason:
+            yield New(choice, "", None, "length")
 
-    def _entries(self, relay: Relay, choice: int, delta: pb.Delta) -> list[Entry] | None:
-        if self.ask.alternatives is None:
+    def _entries(self, choice: int, delta: pb.Delta, start: int) -> list[Entry] | None:
+        if not self._tells_logprobs:
             return None
-        start = 0 if relay.echo is None else len(relay.echo_text)
         return self._awaiting.setdefault(choice, Awaiting(start)).take(delta)
 
     def prompt_logprobs(self, choice: int) -> list[dict[str, Any] | None] | None:
@@ -204,9 +204,13 @@ def _has_content(arrived: tuple[Relay, pb.Delta]) -> bool:
     return bool(delta.text or delta.reasoning or delta.tool_calls or delta.HasField("finish"))
 
 
-def _calls(deltas: Sequence[pb.ToolCallDelta]) -> list[CallDelta]:
-    """Read them: what stays of a message would hold its whole frame in memory."""
-    return [CallDelta(each.index, each.id, each.name, each.arguments) for each in deltas]
+def _with_what_is_apart(new: New, delta: pb.Delta) -> New:
+    """What a delta brings beside text. Read: what stays of it holds its whole frame in memory."""
+    if not delta.reasoning and not delta.tool_calls:
+        return new
+    told = delta.tool_calls
+    calls = [CallDelta(each.index, each.id, each.name, each.arguments) for each in told]
+    return new._replace(reasoning=delta.reasoning, calls=calls)
 
 
 def _completion_tokens(relay: Relay) -> int:

@@ -86,11 +86,11 @@ class Choice:
                 kept = place + 1
                 finish = self._finish(FinishReason.STOP, match)
                 logprobs = output.logprobs[:kept]
-                return Piece(new, output.token_ids[:kept], logprobs, finish, offsets)
+                return Piece(new, output.token_ids[:kept], logprobs, finish, tuple(offsets))
         logprobs = output.logprobs[: len(offsets)]
         if output.end is not None:
             new += self._text.rest()
-        return Piece(new, output.token_ids, logprobs, self._ended(output.end), offsets)
+        return Piece(new, output.token_ids, logprobs, self._ended(output.end), tuple(offsets))
 
     def abort(self) -> Piece:
         """The last piece of a choice that the caller ended."""

@@ -85,7 +85,7 @@ def chat(**more: Any) -> ChatBody | Invalid:
             {"service_tier": "flex", "priority": 3}, "service_tier", None, id="two-priorities"
         ),
         pytest.param(
-            {"modalities": ["text", "audio"]}, "modalities", "invalid_value", id="no-audio"
+            {"modalities": ["text", "audio"]}, "modalities[1]", "invalid_value", id="no-audio"
         ),
         pytest.param(
             {"metadata": {str(n): "" for n in range(17)}}, "metadata", "invalid_value", id="labels"

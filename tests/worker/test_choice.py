@@ -75,16 +75,16 @@ def test_include_stop_keeps_a_stop_tokens_text() -> None:
 def test_logprobs_are_cut_with_the_tokens() -> None:
     logprobs = tuple(TokenLogprobs(TokenLogprob(each, -1.0), ()) for each in (23, 1))
     piece = choice("x").advance(Output([23, 1], logprobs=logprobs))
-    assert (piece.logprobs, piece.offsets) == (logprobs[:1], [0])
+    assert (piece.logprobs, piece.offsets) == (logprobs[:1], (0,))
 
 
 def test_logprobs_say_where_their_text_begins_and_leave_the_end_token_out() -> None:
     held = choice("yz")
     logprobs = tuple(TokenLogprobs(TokenLogprob(each, -1.0), ()) for each in (0, 24, 1))
     first = held.advance(Output([0, 24], logprobs=logprobs[:2]))
-    assert (first.text, first.offsets) == ("a", [0, 1])
+    assert (first.text, first.offsets) == ("a", (0, 1))
     last = held.advance(Output([1, 9], end=STOPPED, logprobs=(logprobs[2], logprobs[0])))
-    assert (last.text, last.logprobs, last.offsets) == ("yb", (logprobs[2],), [2])
+    assert (last.text, last.logprobs, last.offsets) == ("yb", (logprobs[2],), (2,))
 
 
 def test_abort_gives_what_was_held_back() -> None:

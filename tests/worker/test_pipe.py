@@ -107,7 +107,9 @@ async def test_an_edge_that_does_not_read_gets_larger_deltas_and_no_more_of_them
         for number in range(1000):
             for request, choice in choices:
                 logprobs = (TokenLogprobs(TokenLogprob(number, -1.0), ()),)
-                frames.put(request, choice, Piece(f"{choice}.", [number], logprobs), None)
+                frames.put(
+                    request, choice, Piece(f"{choice}.", [number], logprobs, None, (0,)), None
+                )
             await asyncio.sleep(0)
         frames.put(2, 1, Piece("end", [7], finish=finish), None)
         frames.put_failure(1, Failure(FailureKind.ENGINE, "the engine failed"))
