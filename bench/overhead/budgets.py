@@ -160,24 +160,4 @@ BUDGETS: Sequence[Budget] = (
         ours=Of(HEADWAY, "kb_a_stream"),
         plus=30.0,
     ),
-    Budget(
-        case="idle",
-        what="edge memory, kB a stream of 5,000",
-        ours=Of(HEADWAY, "kb_a_stream", load=1),
-        plus=30.0,
-    ),
-    Budget(
-        case="idle",
-        what="streams open at once on one edge",
-        ours=Of(HEADWAY, "open", load=1),
-        plus=5000.0,
-        at_least=True,
-    ),
-    Budget(
-        case="idle",
-        what="edge memory after 5,000 streams, the second time against the first, MB",
-        ours=Of(HEADWAY, "rss_after_mb", load=2),
-        theirs=Of(HEADWAY, "rss_after_mb", load=1),
-        times=1.05,
-    ),
 )

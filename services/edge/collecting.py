@@ -55,7 +55,8 @@ class Collector:
         for new in self._exchange.news(deltas):
             choice = self._choices[new.choice]
             choice.texts.append(new.text)
-            choice.reasoning.append(new.reasoning)
+            if new.reasoning:
+                choice.reasoning.append(new.reasoning)
             for call in new.calls:
                 choice.call(call)
             if new.entries is not None:

@@ -111,7 +111,11 @@ class Events:
         opening = b"" if new.choice in self._openings else self._open(new.choice)
         if new.reasoning:
             opening += self._delta(new.choice, {"reasoning_content": new.reasoning})
-        return opening + self._text(new) + b"".join(map(partial(self._call, new.choice), new.calls))
+        if new.calls:
+            return b"".join(
+                (opening, self._text(new), *map(partial(self._call, new.choice), new.calls))
+            )
+        return opening + self._text(new)
 
     def _text(self, new: New) -> bytes:
         if not new.text and not new.entries:

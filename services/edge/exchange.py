@@ -6,7 +6,7 @@ path. The task wakes for what begins or ends a choice, and for whatever could no
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from headway.worker.v1 import worker_pb2 as pb
@@ -121,15 +121,9 @@ class Exchange:
             if relay.echo is not None:
                 yield from self._echoed(relay, choice, delta, reason)
             else:
-                yield New(
-                    choice,
-                    delta.text,
-                    self._entries(choice, delta, 0),
-                    reason,
-                    delta.reasoning,
-                    _calls(delta.tool_calls),
-                    stop_text,
-                )
+                entries = self._entries(choice, delta, 0)
+                new = New(choice, delta.text, entries, reason, stop_text)
+                yield _with_what_is_apart(new, delta)
 
     def _echoed(self, relay: Relay, choice: int, delta: pb.Delta, reason: str) -> Iterator[New]:
         if choice not in self._begun:
@@ -215,9 +209,13 @@ def _has_content(arrived: tuple[Relay, pb.Delta]) -> bool:
     return bool(delta.text or delta.reasoning or delta.tool_calls or delta.HasField("finish"))
 
 
-def _calls(deltas: Sequence[pb.ToolCallDelta]) -> list[CallDelta]:
-    """Read them: what stays of a message would hold its whole frame in memory."""
-    return [CallDelta(each.index, each.id, each.name, each.arguments) for each in deltas]
+def _with_what_is_apart(new: New, delta: pb.Delta) -> New:
+    """What a delta brings beside text. Read: what stays of it holds its whole frame in memory."""
+    if not delta.reasoning and not delta.tool_calls:
+        return new
+    told = delta.tool_calls
+    calls = [CallDelta(each.index, each.id, each.name, each.arguments) for each in told]
+    return new._replace(reasoning=delta.reasoning, calls=calls)
 
 
 def _completion_tokens(relay: Relay) -> int:

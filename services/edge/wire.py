@@ -27,7 +27,8 @@ def encode_chat(chat: ChatBody, served: Served, traceparent: str) -> tokenizer.E
         conversation.add_generation_prompt = False
     if chat.chat_template_kwargs:
         conversation.template_kwargs_json = _template_kwargs(chat)
-    conversation.reasoning_effort = chat.reasoning_effort or ""
+    if chat.reasoning_effort:
+        conversation.reasoning_effort = chat.reasoning_effort
     if chat.tools:
         conversation.tools.extend(map(tools.offered, chat.tools))
     return tokenizer.EncodeRequest(
@@ -41,12 +42,23 @@ def encode_chat(chat: ChatBody, served: Served, traceparent: str) -> tokenizer.E
 
 def parsing_of(chat: ChatBody) -> worker.Parsing:
     """What the worker is to tell apart in the answer; nothing in particular most of the time."""
+    if not chat.tools and not _has_say_in_reasoning(chat):
+        return _ANY
     return tools.parsing(
         chat.tools,
         chat.tool_choice,
         single_call=chat.parallel_tool_calls is False,
         hide_reasoning=chat.include_reasoning is False,
         template_kwargs_json=_what_the_template_got(chat),
+    )
+
+
+_ANY = worker.Parsing()
+
+
+def _has_say_in_reasoning(chat: ChatBody) -> bool:
+    return bool(
+        chat.chat_template_kwargs or chat.reasoning_effort or chat.include_reasoning is False
     )
 
 

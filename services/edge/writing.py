@@ -39,9 +39,9 @@ class New(NamedTuple):
     text: str
     entries: Sequence[Entry] | None = None
     finish_reason: str = ""  # of what ends the choice, in chat's words
+    stop_text: str = ""  # the caller's stop string that ended it
     reasoning: str = ""  # comes before the text
     calls: Sequence[CallDelta] = ()  # come after it
-    stop_text: str = ""  # the caller's stop string that ended it
 
 
 class Choice(NamedTuple):

@@ -17,7 +17,7 @@ class ToolChoice(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A tool that a model may call; an empty schema takes any object."""
+    """A tool that a model may call; without a schema it takes no arguments."""
 
     name: str
     parameters_json: str = ""

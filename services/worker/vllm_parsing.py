@@ -274,8 +274,10 @@ def _tool(tool: Tool) -> dict[str, Any]:
 
 
 def _schema(tool: Tool) -> dict[str, Any]:
+    if not tool.parameters_json:
+        return {"type": "object", "properties": {}, "additionalProperties": False}
     # Any JSON value would follow a schema that does not say it: arguments are an object.
-    return {"type": "object", **json.loads(tool.parameters_json or "{}")}
+    return {"type": "object", **json.loads(tool.parameters_json)}
 
 
 def _choice(parsing: Parsing) -> str | dict[str, Any]:

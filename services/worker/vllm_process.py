@@ -118,8 +118,11 @@ class EngineProcess:
                 "endpoint": events,
                 "replay_endpoint": replay,
             },
-            "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
-            "reasoning_parser": self._settings.reasoning_parser,
+            "structured_outputs_config": {
+                "backend": "xgrammar",
+                "disable_any_whitespace": True,
+                "reasoning_parser": self._settings.reasoning_parser,  # a constraint holds after it
+            },
         }
 
     def _sizes(self, *, is_cpu: bool) -> dict[str, int]:
