@@ -165,7 +165,7 @@ class MessagesBody(CountBody, kw_only=True, forbid_unknown_fields=True):
     top_k: Annotated[int, Meta(ge=1, le=2**31 - 1)] | None = None
     stop_sequences: Annotated[list[Stop], Meta(max_length=16)] | None = None
     metadata: MetadataOfUser | None = None
-    service_tier: Literal["auto", "standard_only"] | None = None
+    service_tier: Literal["auto", "standard_only"] | None = None  # none goes before the others
 
 
 Body = TypeVar("Body", bound=CountBody)
@@ -202,8 +202,10 @@ def read_count(body: bytes) -> ChatBody | Invalid:
     if isinstance(asked, Invalid):
         return asked
     chat = _chat(asked)
-    fault = _misplaced(asked) or check_chat(chat)
-    return chat if fault is None else in_messages_words(fault)
+    fault = (
+        _misplaced(asked) or check_chat(chat) or structure.constraint(chat.response_format, None)
+    )
+    return in_messages_words(fault) if isinstance(fault, Invalid) else chat
 
 
 def in_messages_words(invalid: Invalid) -> Invalid:
