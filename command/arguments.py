@@ -52,6 +52,10 @@ def _add_up(commands: "_SubParsersAction[ArgumentParser]") -> None:
         metavar="NAME=PATH",
         help="a LoRA adapter of the model; may be given several times",
     )
+    text = "vLLM's parser of the model's calls, or `none`; by default as its template suggests"
+    up.add_argument("--tool-parser", default="", metavar="NAME", help=text)
+    text = "vLLM's parser of the model's reasoning, or `none`; by default as its name suggests"
+    up.add_argument("--reasoning-parser", default="", metavar="NAME", help=text)
     up.add_argument("--port", type=int, default=8000, help="HTTP port of the edge")
     up.add_argument("--policy", default="predicted", metavar="NAME", help=", ".join(POLICIES))
     up.add_argument("--sim", default="", metavar="KEY=VALUE,…", help="the simulated engine")

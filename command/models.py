@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
+from command.demo_tools import FILE, TEMPLATE
 from command.errors import CommandError
 
 DEMO_NAMES = ("smollm2", "SmolLM2-135M-Instruct")
@@ -31,6 +32,8 @@ def demo_model() -> Path:
         with _locked(models_home()):
             if not directory.is_dir():
                 _convert(source, directory)
+    if not (directory / FILE).is_file():
+        _show_tools(directory)
     return directory
 
 
@@ -43,6 +46,15 @@ def models_home() -> Path:
     """Where converted models are kept: `$HEADWAY_MODELS`, or the user's cache."""
     chosen = os.environ.get("HEADWAY_MODELS")
     return Path(chosen) if chosen else Path.home() / ".cache" / "headway" / "models"
+
+
+def _show_tools(directory: Path) -> None:
+    file = directory / FILE
+    file.parent.mkdir(exist_ok=True)
+    # Whoever starts beside us reads a whole file, or none.
+    unfinished = file.with_name(f".{os.getpid()}")
+    unfinished.write_text(TEMPLATE, encoding="utf-8")
+    unfinished.replace(file)
 
 
 def _package_folder(package: str) -> Path:

@@ -27,6 +27,8 @@ class Options:
     sim: str = ""
     tenants: str = ""
     adapters: tuple[str, ...] = ()  # NAME=PATH
+    tool_parser: str = ""  # empty means what the model suggests
+    reasoning_parser: str = ""  # empty means what the model suggests
     record: str = ""  # empty means that traffic is not recorded
     start_timeout_s: float = 600.0
 
@@ -43,6 +45,8 @@ class Options:
             raise CommandError(f"--start-timeout must be positive, got {self.start_timeout_s}")
         if self.sim and self.engine != "sim":
             raise CommandError("--sim needs --engine sim")
+        if self.engine == "sim" and (self.tool_parser or self.reasoning_parser):
+            raise CommandError("--tool-parser and --reasoning-parser need --engine vllm")
         check_sim(self.sim)
         for adapter in self.adapters:
             check_adapter(adapter)
@@ -71,6 +75,8 @@ class Options:
             sim=arguments.sim,
             tenants=arguments.tenants,
             adapters=tuple(arguments.adapter),
+            tool_parser=arguments.tool_parser,
+            reasoning_parser=arguments.reasoning_parser,
             record=arguments.record,
             start_timeout_s=arguments.start_timeout,
         )

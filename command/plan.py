@@ -156,8 +156,17 @@ def _worker(
         "MODEL_NAMES": ",".join(model.names),
         "KIND": "embed" if embeds else "generate",
         **({"ADAPTERS": ";".join(options.adapters)} if options.adapters and not embeds else {}),
+        **({} if embeds else _parsers(options)),
         **(_simulated(options) if simulated else _real(options, machine, index)),
     }
+
+
+def _parsers(options: Options) -> dict[str, str]:
+    chosen = {
+        "TOOL_PARSER": options.tool_parser,
+        "REASONING_PARSER": options.reasoning_parser,
+    }
+    return {name: parser for name, parser in chosen.items() if parser}
 
 
 def _simulated(options: Options) -> dict[str, str]:

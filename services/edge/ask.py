@@ -18,6 +18,7 @@ from services.edge.openai import (
 from services.edge.refusals import Invalid
 from services.edge.structure import constraint
 from services.edge.workers import Served
+from services.edge.writing import Form
 
 # Lower goes first, in the scheduler's queue and in the engine.
 TIER_PRIORITY = {"priority": -1, "flex": 1}
@@ -27,7 +28,7 @@ TIER_PRIORITY = {"priority": -1, "flex": 1}
 class Ask:
     """What a client asked for, parsed and checked."""
 
-    form: events.Form
+    form: Form
     body: ChatBody | CompletionBody
     prompts: list[Prompt]  # empty for a chat, which is one prompt
     constraint: worker.Constraint | None = None
@@ -128,11 +129,16 @@ class Ask:
             sampling.constraint.CopyFrom(self.constraint)
         return sampling
 
+    def parsing(self) -> worker.Parsing | None:
+        """What the worker is to tell apart in the answer; None for plain text."""
+        return wire.parsing_of(self.body) if isinstance(self.body, ChatBody) else None
+
     def forget_prompts(self) -> None:
         """Drop the texts, once they are encoded: a stream may be long, and so may its prompt."""
         self.prompts.clear()
         if isinstance(self.body, ChatBody):
             self.body.messages.clear()
+            self.body.tools = None
         else:
             self.body.prompt = ""
 
@@ -140,7 +146,7 @@ class Ask:
 def chat_ask(body: bytes) -> Ask | Invalid:
     """Read `POST /v1/chat/completions`."""
     chat = parse_chat(body)
-    return chat if isinstance(chat, Invalid) else _ask(events.CHAT, chat, [])
+    return chat if isinstance(chat, Invalid) else ask_of(events.CHAT, chat, [])
 
 
 def completion_ask(body: bytes) -> Ask | Invalid:
@@ -149,12 +155,11 @@ def completion_ask(body: bytes) -> Ask | Invalid:
     if isinstance(completion, Invalid):
         return completion
     found = prompts(completion)
-    return found if isinstance(found, Invalid) else _ask(events.COMPLETION, completion, found)
+    return found if isinstance(found, Invalid) else ask_of(events.COMPLETION, completion, found)
 
 
-def _ask(
-    form: events.Form, body: ChatBody | CompletionBody, prompts: list[Prompt]
-) -> Ask | Invalid:
+def ask_of(form: Form, body: ChatBody | CompletionBody, prompts: list[Prompt]) -> Ask | Invalid:
+    """What a body asks for, to be answered in that form."""
     form_of_answer = constraint(body.response_format, body.structured_outputs)
     if isinstance(form_of_answer, Invalid):
         return form_of_answer

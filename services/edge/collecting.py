@@ -1,11 +1,11 @@
 """An answer that is not streamed: gathered from its exchange, written once."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from services.edge import events
 from services.edge.exchange import Exchange
 from services.edge.logprobs import Entry
 from services.edge.refusals import Refusal
+from services.edge.writing import CallDelta, Choice, Closing
 
 
 @dataclass(slots=True)
@@ -15,6 +15,15 @@ class _Choice:
     texts: list[str] = field(default_factory=list)
     entries: list[Entry] | None = None
     finish_reason: str = ""
+    stop_text: str = ""
+    reasoning: list[str] = field(default_factory=list)
+    calls: list[tuple[CallDelta, list[str]]] = field(default_factory=list)  # with its arguments
+
+    def call(self, delta: CallDelta) -> None:
+        """Take in more of a call: those that go on are the ones that began."""
+        if delta.index == len(self.calls):
+            self.calls.append((delta, []))
+        self.calls[delta.index][1].append(delta.arguments)
 
 
 class Collector:
@@ -31,12 +40,11 @@ class Collector:
             refusal = await self._collect_more()
             if refusal is not None:
                 return refusal
-        return events.body(
+        explain = None if explain_as is None else exchange.explain(explain_as)
+        return exchange.ask.form.body(
             exchange.head,
             [self._finished(place, each) for place, each in enumerate(self._choices)],
-            exchange.usage,
-            None if explain_as is None else exchange.explain(explain_as),
-            exchange.ask.alternatives or 0,
+            Closing(exchange.usage, explain),
         )
 
     async def _collect_more(self) -> Refusal | None:
@@ -47,9 +55,14 @@ class Collector:
         for new in self._exchange.news(deltas):
             choice = self._choices[new.choice]
             choice.texts.append(new.text)
+            if new.reasoning:
+                choice.reasoning.append(new.reasoning)
+            for call in new.calls:
+                choice.call(call)
             if new.entries is not None:
                 choice.entries = [*(choice.entries or ()), *new.entries]
-            choice.finish_reason = new.finish_reason or choice.finish_reason
+            if new.finish_reason:
+                choice.finish_reason, choice.stop_text = new.finish_reason, new.stop_text
         self._exchange.sent(deltas, self._carry)
         return None
 
@@ -58,10 +71,13 @@ class Collector:
         self._choices[choice].texts.append(text)
         return True
 
-    def _finished(self, place: int, choice: _Choice) -> events.Choice:
-        return events.Choice(
+    def _finished(self, place: int, choice: _Choice) -> Choice:
+        return Choice(
             "".join(choice.texts),
             choice.finish_reason,
             choice.entries,
             self._exchange.prompt_logprobs(place),
+            "".join(choice.reasoning),
+            [replace(call, arguments="".join(parts)) for call, parts in choice.calls],
+            choice.stop_text,
         )

@@ -17,6 +17,7 @@ class Config:
     body_limit_bytes: int = 16 * 2**20
     unread_limit: int = 8192  # deltas that a slow client may leave unread
     resume_limit: int = 3
+    responses_store_bytes: int = 64 * 2**20  # of responses that can be continued; 0 keeps none
     pipe_idle_s: float = 60.0  # a worker's stream without a request is closed after this
     drain_s: float = 30.0
 
@@ -26,6 +27,6 @@ class Config:
         for name in ("body_limit_bytes", "unread_limit", "pipe_idle_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"EDGE_{name.upper()} must be positive, got {getattr(self, name)}")
-        for name in ("resume_limit", "drain_s"):
+        for name in ("resume_limit", "drain_s", "responses_store_bytes"):
             if getattr(self, name) < 0:
                 raise ValueError(f"EDGE_{name.upper()} must not be negative")

@@ -13,9 +13,13 @@ from typing import Any
 
 import msgspec
 
-from services.edge.ask import chat_ask, completion_ask
+from services.edge.ask import Ask, chat_ask, completion_ask
+from services.edge.message_events import MESSAGES
+from services.edge.messages import CountBody, MessagesBody, read_count, read_messages
 from services.edge.openai import ChatBody, CompletionBody
 from services.edge.refusals import Invalid
+from services.edge.response_events import ResponsesForm
+from services.edge.responses import ResponsesBody, read_responses
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,7 @@ class Door:
     read: Callable[[bytes], object]
     least: Mapping[str, Any]  # what a body must hold
     examples: Mapping[str, Sequence[Example]]
+    is_anthropics: bool = False  # so are its errors
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +123,16 @@ _GENERATING: dict[str, list[Example]] = {
     "request_id": _of("mine"),
 }
 
+
+def _tool(name: str, parameters: Mapping[str, Any] = _SCHEMA) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "parameters": parameters}}
+
+
+def _named(name: str) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name}}
+
+
+_TOOL = _tool("f")
 _HI = [{"role": "user", "content": "Say hello."}]
 _CHAT: dict[str, list[Example]] = {
     "messages": [
@@ -143,6 +158,21 @@ _CHAT: dict[str, list[Example]] = {
         *_of(True, add_generation_prompt=True),
     ],
     "chat_template_kwargs": _of({"a": 1}),
+    "tools": [
+        *_of([_TOOL]),
+        *_of([_TOOL], tool_choice="none"),
+        *_of([], [_TOOL] * 2, [_tool("a b")], [_tool("f", {"type": "string"})]),
+        *_of([{"type": "custom", "custom": {"name": "f"}}]),
+    ],
+    "tool_choice": [
+        *_of("none", "auto", "required", _named("f"), tools=[_TOOL]),
+        *_of(_named("g"), tools=[_TOOL]),
+        *_of("auto"),
+    ],
+    "parallel_tool_calls": [*_of(True, False, tools=[_TOOL]), *_of(False)],
+    "include_reasoning": _of(True, False),
+    "reasoning_effort": _of("a lot"),  # another is honoured, or refused, by the model's template
+    "thinking_token_budget": _of(8),
     "audio": _of({"voice": "alloy", "format": "wav"}),
     "prediction": _of({"type": "content", "content": "x"}),
     "web_search_options": _of({}),
@@ -163,6 +193,131 @@ _COMPLETION: dict[str, list[Example]] = {
     "echo": _of(True),
 }
 
+_FUNCTION = {"type": "function", "name": "f", "parameters": _SCHEMA}
+_NO_FUNCTION = {**_FUNCTION, "parameters": {"type": "string"}}
+_RESPONSES: dict[str, list[Example]] = {
+    "input": [
+        *_of("Hi.", _HI),
+        *_of([{"role": "user", "content": [{"type": "input_text", "text": "Hi."}]}]),
+        *_of([*_HI, {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}]),
+        *_of([*_HI, {"type": "function_call_output", "call_id": "c", "output": "1"}]),
+        *_of([], [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]),
+        *_of([{"type": "item_reference", "id": "x"}]),
+    ],
+    "instructions": _of("Be brief."),
+    "stream": _of(True, False),
+    "stream_options": [
+        *_of({"include_obfuscation": False}, {"include_obfuscation": True}, stream=True),
+        *_of({}),
+    ],
+    "max_output_tokens": _of(4, 0),
+    "temperature": _of(0, 2.1),
+    "top_p": _of(0.5, 0),
+    "text": [
+        *_of({"format": {"type": "text"}}, {"format": {"type": "json_object"}}),
+        *_of({"format": {"type": "json_schema", "name": "x", "schema": _SCHEMA}}),
+        *_of({"format": {"type": "json_schema", "name": "x", "schema": {"type": "no"}}}),
+        *_of({"verbosity": "low"}),
+    ],
+    "tools": _of([], [_FUNCTION], [_FUNCTION] * 2, [_NO_FUNCTION], [{"type": "web_search"}]),
+    "tool_choice": [
+        *_of("none", "auto", "required", {"type": "function", "name": "f"}, tools=[_FUNCTION]),
+        *_of({"type": "function", "name": "g"}, {"type": "file_search"}, tools=[_FUNCTION]),
+        *_of("required"),
+    ],
+    "parallel_tool_calls": [*_of(True, False, tools=[_FUNCTION]), *_of(True)],
+    "reasoning": _of({"effort": None}, {"effort": "a lot"}, {"summary": "auto"}),
+    "include": _of([], ["message.output_text.logprobs"], ["reasoning.encrypted_content"]),
+    "top_logprobs": [*_of(2, include=["message.output_text.logprobs"]), *_of(2)],
+    "store": _of(True, False),
+    "previous_response_id": _of(),  # 400 unless it is kept: tests/edge/test_responses.py
+    "truncation": _of("disabled", "auto"),
+    "background": _of(False, True),
+    "service_tier": _of("auto", "default", "flex", "priority", "scale"),
+    "metadata": _of({"team": "a"}),
+    "user": _of("someone"),
+    "safety_identifier": _of("someone"),
+    "prompt_cache_key": _of("a key"),
+    "top_k": _of(5, -1, 0),
+    "min_p": _of(0.1),
+    "seed": _of(7),
+    "stop": _of("the", ["a b", "é"], ["x"] * 17),
+    "repetition_penalty": _of(1.1),
+    "ignore_eos": _of(True),
+    "skip_special_tokens": _of(False),
+    "priority": _of(1),
+    "cache_salt": _of("a salt"),
+    "chat_template_kwargs": _of({"a": 1}),
+    # Of OpenAI, and not served.
+    "context_management": _of([]),
+    "conversation": _of("conv_1"),
+    "max_tool_calls": _of(1),
+    "moderation": _of({"model": "m"}),
+    "prompt": _of({"id": "x"}),
+    "prompt_cache_options": _of({}),
+    "prompt_cache_retention": _of("24h"),
+}
+
+_CUSTOM = {"name": "f", "input_schema": _SCHEMA}
+_TURN = [{"role": "user", "content": [{"type": "text", "text": "Hi."}]}]
+_USE = {"type": "tool_use", "id": "c", "name": "f", "input": {"a": 1}}
+_RESULT = {"type": "tool_result", "tool_use_id": "c", "content": "1", "is_error": False}
+_COUNTED: dict[str, list[Example]] = {
+    "messages": [
+        *_of(_TURN, [*_HI, {"role": "assistant", "content": "Hel"}]),
+        *_of([*_HI, {"role": "assistant", "content": [_USE]}, {**_HI[0], "content": [_RESULT]}]),
+        *_of([], [{"role": "user", "content": [{"type": "image", "source": {}}]}]),
+        *_of([*_HI, {"role": "assistant", "content": [_USE]}]),
+        *_of([{"role": "user", "content": [_USE]}]),
+    ],
+    "system": _of("Be brief.", [{"type": "text", "text": "Be brief."}]),
+    "tools": [
+        *_of([], [_CUSTOM], [_CUSTOM] * 2),
+        *_of([{"type": "bash_20250124", "name": "bash"}]),
+    ],
+    "tool_choice": [
+        *_of({"type": "auto"}, {"type": "any"}, {"type": "none"}, tools=[_CUSTOM]),
+        *_of({"type": "tool", "name": "f", "disable_parallel_tool_use": True}, tools=[_CUSTOM]),
+        *_of({"type": "tool", "name": "g"}, tools=[_CUSTOM]),
+        *_of({"type": "any"}),
+    ],
+    "thinking": _of({"type": "disabled"}, {"type": "enabled", "budget_tokens": 1024}),
+    "output_config": [
+        *_of({"format": {"type": "json_schema", "schema": _SCHEMA}}),
+        *_of({"format": {"type": "json_schema", "schema": {"type": "no"}}}, {"effort": "low"}),
+    ],
+    "cache_control": _of({"type": "ephemeral"}),
+    # Of Anthropic, and not served.
+    "mcp_servers": _of([]),
+    "context_management": _of({}),
+    "speed": _of("fast"),
+}
+_MESSAGES: dict[str, list[Example]] = {
+    **_COUNTED,
+    "max_tokens": _of(4, 0),
+    "stream": _of(True, False),
+    "temperature": _of(0, 1.1),
+    "top_p": _of(0.5, 0),
+    "top_k": _of(5, 0),
+    "stop_sequences": _of(["the"], ["x"] * 17),
+    "metadata": _of({"user_id": "someone"}, {"team": "a"}),
+    "service_tier": _of("auto", "standard_only", "priority"),
+    "container": _of("x"),
+    "inference_geo": _of("eu"),
+}
+
+
+def _read_responses(body: bytes) -> Ask | Invalid:
+    read = read_responses(body)
+    if isinstance(read, Invalid):
+        return read
+    return read.continuing((), ResponsesForm(read.body, None))
+
+
+def _read_messages(body: bytes) -> Ask | Invalid:
+    return read_messages(body, MESSAGES)
+
+
 DOORS: tuple[Door, ...] = (
     Door(
         "/v1/chat/completions",
@@ -177,6 +332,29 @@ DOORS: tuple[Door, ...] = (
         completion_ask,
         {"model": "smollm2", "prompt": "The sea is", **_SHORT},
         {**_GENERATING, **_COMPLETION},
+    ),
+    Door(
+        "/v1/responses",
+        ResponsesBody,
+        _read_responses,
+        {"model": "smollm2", "input": "Say hello.", "max_output_tokens": 4},
+        _RESPONSES,
+    ),
+    Door(
+        "/v1/messages",
+        MessagesBody,
+        _read_messages,
+        {"model": "smollm2", "messages": _HI, **_SHORT},
+        _MESSAGES,
+        is_anthropics=True,
+    ),
+    Door(
+        "/v1/messages/count_tokens",
+        CountBody,
+        read_count,
+        {"model": "smollm2", "messages": _HI},
+        _COUNTED,
+        is_anthropics=True,
     ),
 )
 

@@ -210,7 +210,7 @@ def _refusal(refused: pb.Refused, model: str) -> Refusal:
         case pb.REFUSAL_REASON_UNKNOWN_MODEL:
             return UnknownModel(model, ())
         case pb.REFUSAL_REASON_TEMPLATE:
-            return Invalid(refused.message, "messages")
+            return Invalid(refused.message, refused.parameter or "messages")
         case pb.REFUSAL_REASON_VOCABULARY | pb.REFUSAL_REASON_EMPTY:
             return Invalid(refused.message, "prompt")
         case _:

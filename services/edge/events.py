@@ -6,35 +6,20 @@ one concatenation.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import msgspec
 
 from services.edge import logprobs
 from services.edge.logprobs import Entry
+from services.edge.refusals import Refusal, answer
 from services.edge.workers import Pool
+from services.edge.writing import CallDelta, Carry, Choice, Closing, Extras, Head, New, Usage, Write
 
 DONE = b"data: [DONE]\n\n"
 
 _json = msgspec.json.encode
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens of a request, counted once however often it was resumed."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-
-    def as_json(self) -> dict[str, Any]:
-        """OpenAI's `usage` object."""
-        return {
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "total_tokens": self.prompt_tokens + self.completion_tokens,
-            "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +34,36 @@ class Form:
     shutting: bytes  # what the text is in, after it
     ending: bytes  # the last choice, up to the finish reason
     logprobs: Callable[[Sequence[Entry], int], dict[str, Any]]
+
+    def head(self, head: Head, kind: str) -> dict[str, Any]:
+        """The first fields of an object."""
+        fields: dict[str, Any] = {
+            "id": self.id_prefix + head.request_id,
+            "object": kind,
+            "created": head.created,
+            "model": head.model,
+        }
+        return (
+            fields if head.service_tier is None else {**fields, "service_tier": head.service_tier}
+        )
+
+    def writer(self, head: Head, extras: Extras) -> "Events":
+        """What writes a stream."""
+        return Events(self, head, extras)
+
+    def body(self, head: Head, choices: Sequence[Choice], closing: Closing) -> bytes:
+        """The JSON body of an answer that is not streamed."""
+        told: dict[str, Any] = {
+            **self.head(head, self.body_object),
+            "choices": [_choice(self, *each, head.alternatives) for each in enumerate(choices)],
+            "usage": usage_json(closing.usage),
+        }
+        # vLLM has a chat's at the top: there is one prompt.
+        if self is CHAT and choices[0].prompt_logprobs is not None:
+            told["prompt_logprobs"] = choices[0].prompt_logprobs
+        if closing.explain is not None:
+            told["headway"] = closing.explain
+        return _json(told)
 
 
 CHAT = Form(
@@ -73,68 +88,59 @@ COMPLETION = Form(
 )
 
 
-class New(NamedTuple):
-    """What is new in a choice. `entries` are None where log-probabilities were not asked for."""
-
-    choice: int
-    text: str
-    entries: Sequence[Entry] | None = None
-    finish_reason: str = ""  # of what ends the choice
-
-
-class Head(NamedTuple):
-    """What all events of a stream, or the one body, begin with."""
-
-    form: Form
-    request_id: str
-    created: int
-    model: str
-    service_tier: str | None = None
-
-    def as_json(self, kind: str) -> dict[str, Any]:
-        """The object's first fields."""
-        head: dict[str, Any] = {
-            "id": self.form.id_prefix + self.request_id,
-            "object": kind,
-            "created": self.created,
-            "model": self.model,
-        }
-        return head if self.service_tier is None else {**head, "service_tier": self.service_tier}
-
-
 class Events:
     """Writes the events of one stream."""
 
-    def __init__(
-        self,
-        head: Head,
-        *,
-        with_usage: bool = False,
-        alternatives: int = 0,
-        usage_so_far: Callable[[], Usage] | None = None,
-    ) -> None:
-        self._form = head.form
-        self._alternatives = alternatives
-        self._usage_so_far = usage_so_far
-        self._head = b"data: " + _json(head.as_json(self._form.event_object))[:-1] + b',"choices":['
+    def __init__(self, form: Form, head: Head, extras: Extras) -> None:
+        self._form = form
+        self._alternatives = head.alternatives
+        self._with_usage = extras.with_usage
+        self._usage_so_far = extras.usage_so_far
+        self._head = b"data: " + _json(form.head(head, form.event_object))[:-1] + b',"choices":['
         # OpenAI: with include_usage every other chunk has a usage of null.
-        self._no_usage = b',"usage":null' if with_usage else b""
+        self._no_usage = b',"usage":null' if extras.with_usage else b""
         self._close = self._closing(None)
         self._openings: dict[int, bytes] = {}
 
-    def is_open(self, choice: int) -> bool:
-        """Whether the choice was opened."""
-        return choice in self._openings
+    def begin(self, usage: Usage) -> bytes:
+        """Nothing: each choice begins by itself."""
+        return b""
 
     def new(self, new: New) -> bytes:
         """The events of what is new in a choice, but for its end; the first opens it."""
         opening = b"" if new.choice in self._openings else self._open(new.choice)
+        if new.reasoning:
+            opening += self._delta(new.choice, {"reasoning_content": new.reasoning})
+        if new.calls:
+            return b"".join(
+                (opening, self._text(new), *map(partial(self._call, new.choice), new.calls))
+            )
+        return opening + self._text(new)
+
+    def _text(self, new: New) -> bytes:
         if not new.text and not new.entries:
-            return opening
+            return b""
         text = self._openings[new.choice] + _json(new.text)
         if new.entries is None and self._usage_so_far is None:
-            return opening + text + self._close
-        return opening + text + self._closing(new.entries)
+            return text + self._close
+        return text + self._closing(new.entries)
+
+    def _call(self, choice: int, call: CallDelta) -> bytes:
+        """The events of a call: as OpenAI has it, the first brings its name and no arguments."""
+        out = b""
+        if call.name:
+            head = {"index": call.index, "id": call.id, "type": "function"}
+            function = {"name": call.name, "arguments": ""}
+            out = self._delta(choice, {"tool_calls": [{**head, "function": function}]})
+        if call.arguments:
+            more = {"index": call.index, "function": {"arguments": call.arguments}}
+            out += self._delta(choice, {"tool_calls": [more]})
+        return out
+
+    def _delta(self, choice: int, delta: dict[str, Any]) -> bytes:
+        """The event of a delta that is not text."""
+        begin = self._head + b'{"index":%d,"delta":' % choice + _json(delta)
+        return begin + b',"logprobs":null,"finish_reason":null}]' + self._tail() + b"}\n\n"
 
     def _open(self, choice: int) -> bytes:
         """The event that opens a choice; plain completions have none."""
@@ -153,10 +159,12 @@ class Events:
     def _tail(self) -> bytes:
         if self._usage_so_far is None:
             return self._no_usage
-        return b',"usage":' + _json(self._usage_so_far().as_json())
+        return b',"usage":' + _json(usage_json(self._usage_so_far()))
 
-    def lane(self, write: Callable[[bytes], bool]) -> Callable[[int, str], bool]:
-        """What writes the events of new text in open choices; false where `write` is, or cannot."""
+    def lane(self, write: Write) -> Carry | None:
+        """What writes the events of new text in open choices."""
+        if self._usage_so_far is not None:
+            return None  # the lane counts nothing, so no event of it could tell a usage
         openings, close, as_json = self._openings, self._close, _json
 
         def carry(choice: int, text: str) -> bool:
@@ -166,50 +174,40 @@ class Events:
 
         return carry
 
-    def finish(self, choice: int, reason: str, explain: dict[str, Any] | None) -> bytes:
+    def ends(self, ends: Sequence[New], closing: Closing | None) -> bytes:
+        """The events that end choices, and with `closing` the stream."""
+        if closing is None:
+            return b"".join(self._finish(end, None) for end in ends)
+        if self._with_usage:
+            finishes = [self._finish(end, None) for end in ends]
+            return b"".join((*finishes, self._usage(closing), DONE))
+        *others, last = ends
+        finishes = [self._finish(end, None) for end in others]
+        return b"".join((*finishes, self._finish(last, closing.explain), DONE))
+
+    def _finish(self, end: New, explain: dict[str, Any] | None) -> bytes:
         """The event that ends a choice; `explain` where it is also the stream's last chunk."""
-        end = self._form.ending + _json(reason) + b"}]" + self._tail() + _explained(explain)
-        return self._head + b'{"index":%d,' % choice + end + b"}\n\n"
+        told = _json(end.finish_reason) + b"}]" + self._tail() + _explained(explain)
+        return self._head + b'{"index":%d,' % end.choice + self._form.ending + told + b"}\n\n"
 
-    def usage(self, usage: Usage, explain: dict[str, Any] | None) -> bytes:
+    def _usage(self, closing: Closing) -> bytes:
         """The event with the usage, which has no choice."""
-        return self._head + b'],"usage":' + _json(usage.as_json()) + _explained(explain) + b"}\n\n"
+        told = _json(usage_json(closing.usage)) + _explained(closing.explain)
+        return self._head + b'],"usage":' + told + b"}\n\n"
+
+    def broken(self, refusal: Refusal) -> bytes:
+        """The events that end a stream which cannot go on."""
+        return b"data: " + answer(refusal).body + b"\n\n" + DONE
 
 
-def error(body: bytes) -> bytes:
-    """The event that ends a stream which cannot go on; `body` is the error's JSON."""
-    return b"data: " + body + b"\n\n"
-
-
-class Choice(NamedTuple):
-    """One finished choice."""
-
-    text: str
-    finish_reason: str
-    entries: Sequence[Entry] | None = None
-    prompt_logprobs: Sequence[dict[str, Any] | None] | None = None
-
-
-def body(
-    head: Head,
-    choices: Sequence[Choice],
-    usage: Usage,
-    explain: dict[str, Any] | None,
-    alternatives: int = 0,
-) -> bytes:
-    """The JSON body of an answer that is not streamed."""
-    form = head.form
-    answer = {
-        **head.as_json(form.body_object),
-        "choices": [_choice(form, *each, alternatives) for each in enumerate(choices)],
-        "usage": usage.as_json(),
+def usage_json(usage: Usage) -> dict[str, Any]:
+    """OpenAI's `usage` object."""
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
     }
-    # vLLM has a chat's at the top: there is one prompt.
-    if form is CHAT and choices[0].prompt_logprobs is not None:
-        answer["prompt_logprobs"] = choices[0].prompt_logprobs
-    if explain is not None:
-        answer["headway"] = explain
-    return _json(answer)
 
 
 def models(pools: Mapping[str, Pool], created: int) -> bytes:
@@ -242,8 +240,22 @@ def _choice(form: Form, index: int, choice: Choice, alternatives: int) -> dict[s
     told = None if entries is None else form.logprobs(entries, alternatives)
     ending: dict[str, Any] = {"logprobs": told, "finish_reason": choice.finish_reason}
     if form is CHAT:
-        message = {"role": "assistant", "content": choice.text, "refusal": None}
-        return {"index": index, "message": message, **ending}
+        return {"index": index, "message": _message(choice), **ending}
     if choice.prompt_logprobs is not None:
         ending["prompt_logprobs"] = choice.prompt_logprobs
     return {"index": index, "text": choice.text, **ending}
+
+
+def _message(choice: Choice) -> dict[str, Any]:
+    content = None if choice.calls and not choice.text else choice.text
+    message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+    if choice.reasoning:
+        message["reasoning_content"] = choice.reasoning
+    if choice.calls:
+        message["tool_calls"] = [_called(call) for call in choice.calls]
+    return message
+
+
+def _called(call: CallDelta) -> dict[str, Any]:
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.id, "type": "function", "function": function}

@@ -10,18 +10,22 @@ from collections.abc import Iterator
 from typing import Any
 
 from headway.worker.v1 import worker_pb2 as pb
-from services.edge import events, logprobs
+from services.edge import logprobs
 from services.edge.ask import Ask
-from services.edge.events import New
 from services.edge.inbox import Inbox, Lane
 from services.edge.ledger import Ledger
 from services.edge.logprobs import Awaiting, Entry
 from services.edge.refusals import Broken, Refusal
 from services.edge.relay import Hops, Order, Relay
+from services.edge.writing import CallDelta, Head, New, Usage, Writer
 
 Deltas = list[tuple[Relay, pb.Delta]]
 
-REASONS = {pb.FINISH_REASON_STOP: "stop", pb.FINISH_REASON_LENGTH: "length"}
+REASONS = {
+    pb.FINISH_REASON_STOP: "stop",
+    pb.FINISH_REASON_LENGTH: "length",
+    pb.FINISH_REASON_TOOL_CALLS: "tool_calls",
+}
 
 
 class Exchange:
@@ -40,20 +44,21 @@ class Exchange:
         self.ask = ask
         self.request_id = request_id
         self.ledger = ledger
-        self.is_streaming = False  # the status has left, and with it the way to refuse
+        self.writer: Writer | None = None  # once the status has left, and with it the way to refuse
         self.finish_reasons: list[str] = []  # of the choices that ended, as they did
-        self.head = events.Head(
-            form=ask.form,
+        alternatives = ask.alternatives
+        self.head = Head(
             request_id=request_id,
             created=int(time.time()),
             model=ask.model,
             service_tier=ask.served_tier,
+            alternatives=alternatives or 0,
         )
-        self._tells_logprobs = ask.alternatives is not None
+        self._tells_logprobs = alternatives is not None
         self._awaiting: dict[int, Awaiting] = {}  # by choice; empty without log-probabilities
         self._begun: set[int] = set()  # choices whose prompt was echoed
         self._inbox: Inbox[Relay] = Inbox(unread_limit)
-        sampling = ask.sampling()
+        sampling, parsing = ask.sampling(), ask.parsing()
         self._relays = []
         served = hops.fleet.served(ask.model)
         for position, encode in enumerate(ask.encodes(served, traceparent)):
@@ -66,6 +71,7 @@ class Exchange:
                 ask.body.cache_salt or "",
                 traceparent,
                 ask.constrained_by,
+                parsing,
             )
             # The account is the first prompt's: its first token is the first content.
             account = ledger if position == 0 else Ledger(ledger.received_s)
@@ -108,11 +114,16 @@ class Exchange:
         """What these deltas bring to the answer's choices."""
         for relay, delta in deltas:
             choice = relay.first_choice + delta.choice
-            reason = REASONS[delta.finish.reason] if delta.HasField("finish") else ""
+            reason = stop_text = ""
+            if delta.HasField("finish"):
+                finish = delta.finish
+                reason, stop_text = REASONS[finish.reason], finish.stop_text
             if relay.echo is not None:
                 yield from self._echoed(relay, choice, delta, reason)
             else:
-                yield New(choice, delta.text, self._entries(choice, delta, 0), reason)
+                entries = self._entries(choice, delta, 0)
+                new = New(choice, delta.text, entries, reason, stop_text)
+                yield _with_what_is_apart(new, delta)
 
     def _echoed(self, relay: Relay, choice: int, delta: pb.Delta, reason: str) -> Iterator[New]:
         if choice not in self._begun:
@@ -151,7 +162,7 @@ class Exchange:
     def _account_for_content(self, deltas: Deltas) -> None:
         """Close the account with the first content; for a body, that is its first token."""
         first_s = self._relays[0].first_s
-        has_content = any(delta.text or delta.HasField("finish") for _, delta in deltas)
+        has_content = any(map(_has_content, deltas))
         if first_s is None or not has_content:
             return
         now_s = time.monotonic()
@@ -169,10 +180,10 @@ class Exchange:
         return any(relay.open_choices for relay in self._relays)
 
     @property
-    def usage(self) -> events.Usage:
+    def usage(self) -> Usage:
         """Tokens so far; of choices that did not end, what arrived."""
         relays = self._relays
-        return events.Usage(
+        return Usage(
             sum(relay.encoded.prompt_tokens for relay in relays if relay.encoded is not None),
             0 if self.ask.only_echo else sum(map(_completion_tokens, relays)),
             sum(relay.cached_tokens for relay in relays),
@@ -191,6 +202,20 @@ class Exchange:
             "ttft_ms": self.ledger.in_ms(),
             **self._relays[0].explain(),
         }
+
+
+def _has_content(arrived: tuple[Relay, pb.Delta]) -> bool:
+    _, delta = arrived
+    return bool(delta.text or delta.reasoning or delta.tool_calls or delta.HasField("finish"))
+
+
+def _with_what_is_apart(new: New, delta: pb.Delta) -> New:
+    """What a delta brings beside text. Read: what stays of it holds its whole frame in memory."""
+    if not delta.reasoning and not delta.tool_calls:
+        return new
+    told = delta.tool_calls
+    calls = [CallDelta(each.index, each.id, each.name, each.arguments) for each in told]
+    return new._replace(reasoning=delta.reasoning, calls=calls)
 
 
 def _completion_tokens(relay: Relay) -> int:

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 from services.edge.refusals import Invalid
 from services.edge.structure import ResponseFormat, StructuredOutputs
+from services.edge.tools import ToolChoice, Tools, tools_at_fault
 
 Unit = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
@@ -111,6 +112,13 @@ class ChatBody(Sampling, kw_only=True, forbid_unknown_fields=True):
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    tools: Tools | None = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    include_reasoning: bool | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
+        None
+    )
 
 
 class CompletionBody(Sampling, kw_only=True, forbid_unknown_fields=True):
@@ -124,7 +132,7 @@ class CompletionBody(Sampling, kw_only=True, forbid_unknown_fields=True):
 
 
 Prompt = str | list[int]
-Body = TypeVar("Body", ChatBody, CompletionBody)
+T = TypeVar("T")
 
 PROMPTS_LIMIT = 128
 _WHERE = re.compile(r" - at (?:`key` in )?`\$(.*)`$", re.DOTALL)
@@ -133,13 +141,13 @@ _FIELD = re.compile(r"(unknown|missing required) field `([^`]*)`")
 
 def parse_chat(body: bytes) -> ChatBody | Invalid:
     """Read the body of a chat completion."""
-    chat = _parse(_CHAT, body)
-    return chat if isinstance(chat, Invalid) else _check_chat(chat) or _check(chat) or chat
+    chat = parse(_CHAT, body)
+    return chat if isinstance(chat, Invalid) else check_chat(chat) or chat
 
 
 def parse_completion(body: bytes) -> CompletionBody | Invalid:
     """Read the body of a completion."""
-    completion = _parse(_COMPLETION, body)
+    completion = parse(_COMPLETION, body)
     if isinstance(completion, Invalid):
         return completion
     return _check_completion(completion) or _check(completion) or completion
@@ -189,6 +197,11 @@ def _is_token(item: object) -> bool:
     return type(item) is int and 0 <= item < 2**32
 
 
+def check_chat(chat: ChatBody) -> Invalid | None:
+    """What is wrong with a chat beyond the types of its parts."""
+    return _check_chat(chat) or _check(chat)
+
+
 def _check_chat(chat: ChatBody) -> Invalid | None:
     if chat.top_logprobs is not None and not chat.logprobs:
         return Invalid("top_logprobs is only allowed with logprobs", "top_logprobs")
@@ -205,7 +218,7 @@ def _check_chat(chat: ChatBody) -> Invalid | None:
         missing = _missing(said)
         if missing:
             return Invalid(missing, f"messages[{position}]")
-    return None
+    return tools_at_fault(chat.tools, chat.tool_choice, chat.parallel_tool_calls)
 
 
 def _missing(message: Message) -> str | None:
@@ -246,7 +259,8 @@ def _check(body: ChatBody | CompletionBody) -> Invalid | None:
     return None
 
 
-def _parse(decoder: msgspec.json.Decoder[Body], body: bytes) -> Body | Invalid:
+def parse(decoder: msgspec.json.Decoder[T], body: bytes) -> T | Invalid:
+    """Read a body."""
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
@@ -257,10 +271,19 @@ def _parse(decoder: msgspec.json.Decoder[Body], body: bytes) -> Body | Invalid:
         return Invalid("The body is nested too deeply", code="invalid_json")
 
 
-def _explain(text: str) -> Invalid:
+def read_part(part: object, kind: type[T], where: str) -> T | Invalid:
+    """Read a part of a body, at `where`, that was left as it came."""
+    try:
+        return msgspec.convert(part, kind)
+    except msgspec.ValidationError as error:
+        return _explain(str(error), where)
+
+
+def _explain(text: str, beginning: str = "") -> Invalid:
     where = _WHERE.search(text)
     # A value of a map has no name of its own.
-    path = where[1].removeprefix(".").removesuffix("[...]") if where else ""
+    within = where[1].removesuffix("[...]") if where else ""
+    path = (beginning + within).removeprefix(".")
     field = _FIELD.search(text)
     if field is None:
         message = _WHERE.sub("", text) + (f" in `{path}`" if path else "")

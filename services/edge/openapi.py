@@ -25,6 +25,18 @@ _ERROR = {
         }
     },
 }
+_ANTHROPICS_ERROR = {
+    "type": "object",
+    "required": ["type", "error"],
+    "properties": {
+        "type": {"const": "error"},
+        "error": {
+            "type": "object",
+            "required": ["type", "message"],
+            "properties": {"type": {"type": "string"}, "message": {"type": "string"}},
+        },
+    },
+}
 _REFUSALS = {
     "400": "A parameter is at fault; `param` names it.",
     "401": "The API key is missing or unknown.",
@@ -60,7 +72,11 @@ def document() -> bytes:
         "info": {"title": "Headway", "version": "1"},
         "paths": paths,
         "components": {
-            "schemas": {**components, "Error": _ERROR},
+            "schemas": {
+                **components,
+                "Error": _ERROR,
+                "AnthropicsError": _ANTHROPICS_ERROR,
+            },
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{}, {"key": []}],
@@ -74,7 +90,8 @@ def _reading(says: str) -> dict[str, Any]:
 
 
 def _posting(door: Door, body: Mapping[str, Any]) -> dict[str, Any]:
-    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    shape = "AnthropicsError" if door.is_anthropics else "Error"
+    error = {"application/json": {"schema": {"$ref": f"#/components/schemas/{shape}"}}}
     answers: dict[str, Any] = {
         status: {"description": says, "content": error} for status, says in _REFUSALS.items()
     }

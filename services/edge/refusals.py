@@ -42,6 +42,13 @@ class UnknownPath:
 
 
 @dataclass(frozen=True, slots=True)
+class UnknownResponse:
+    """No response of that id is kept here for whoever asks."""
+
+    response_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class WrongMethod:
     """The path exists, for another method."""
 
@@ -84,12 +91,25 @@ Refusal = (
     | Unauthorized
     | UnknownModel
     | UnknownPath
+    | UnknownResponse
     | WrongMethod
     | BodyTooLarge
     | Overloaded
     | Unavailable
     | Broken
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A refusal in HTTP's and OpenAI's terms, and the headers beyond the usual."""
+
+    status: int
+    message: str
+    kind: str
+    param: str | None = None
+    code: str | None = None
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,38 +122,59 @@ class Answer:
 
 
 def answer(refusal: Refusal) -> Answer:
-    """The HTTP answer to a refusal."""
+    """The HTTP answer to a refusal, in OpenAI's words."""
+    told = fault(refusal)
+    error = {
+        "message": told.message,
+        "type": told.kind,
+        "param": told.param,
+        "code": told.code,
+    }
+    return Answer(told.status, msgspec.json.encode({"error": error}), told.headers)
+
+
+def fault(refusal: Refusal) -> Fault:
+    """What a refusal comes to."""
     match refusal:
         case Invalid(message, param, code):
-            return Answer(400, _error(message, "invalid_request_error", param, code))
+            return Fault(400, message, _INVALID, param, code)
         case Unauthorized(message):
-            return Answer(401, _error(message, "invalid_request_error", None, "invalid_api_key"))
-        case UnknownModel(model, known):
-            message = f"The model `{model}` does not exist. {_known(known)}"
-            body = _error(message, "invalid_request_error", "model", "model_not_found")
-            return Answer(404, body)
-        case UnknownPath(method, path):
-            message = f"Unknown request URL: {method} {path}."
-            return Answer(404, _error(message, "invalid_request_error", None, "unknown_url"))
+            return Fault(401, message, _INVALID, None, "invalid_api_key")
+        case UnknownModel() | UnknownPath() | UnknownResponse():
+            return _unknown(refusal)
         case WrongMethod(method, allowed):
-            body = _error(
-                f"Not allowed to {method} here; use {allowed}.",
-                "invalid_request_error",
-                None,
-                "method_not_supported",
-            )
-            return Answer(405, body, ((b"allow", allowed.encode()),))
+            message = f"Not allowed to {method} here; use {allowed}."
+            allow = ((b"allow", allowed.encode()),)
+            return Fault(405, message, _INVALID, None, "method_not_supported", allow)
         case BodyTooLarge(limit_bytes):
             message = f"The request body is larger than {limit_bytes} bytes."
-            return Answer(413, _error(message, "invalid_request_error", None, "body_too_large"))
+            return Fault(413, message, _INVALID, None, "body_too_large")
         case Overloaded(message, retry_after_s):
-            body = _error(message, "rate_limit_error", None, "overloaded")
-            return Answer(429, body, _retry_after(retry_after_s))
+            later = _retry_after(retry_after_s)
+            return Fault(429, message, "rate_limit_error", None, "overloaded", later)
         case Unavailable(message, retry_after_s):
-            body = _error(message, "server_error", None, "unavailable")
-            return Answer(503, body, _retry_after(retry_after_s))
+            later = _retry_after(retry_after_s)
+            return Fault(503, message, "server_error", None, "unavailable", later)
         case Broken(message):
-            return Answer(502, _error(message, "server_error", None, "stream_lost"))
+            return Fault(502, message, "server_error", None, "stream_lost")
+        case unreachable:
+            assert_never(unreachable)
+
+
+_INVALID = "invalid_request_error"
+
+
+def _unknown(refusal: UnknownModel | UnknownPath | UnknownResponse) -> Fault:
+    match refusal:
+        case UnknownModel(model, known):
+            message = f"The model `{model}` does not exist. {_known(known)}"
+            return Fault(404, message, _INVALID, "model", "model_not_found")
+        case UnknownPath(method, path):
+            message = f"Unknown request URL: {method} {path}."
+            return Fault(404, message, _INVALID, None, "unknown_url")
+        case UnknownResponse(response_id):
+            message = f"Response with id '{response_id}' not found."
+            return Fault(404, message, _INVALID)
         case unreachable:
             assert_never(unreachable)
 
@@ -144,8 +185,3 @@ def _known(known: tuple[str, ...]) -> str:
 
 def _retry_after(seconds: int) -> tuple[tuple[bytes, bytes], ...]:
     return ((b"retry-after", str(seconds).encode()),)
-
-
-def _error(message: str, kind: str, param: str | None, code: str | None) -> bytes:
-    error = {"message": message, "type": kind, "param": param, "code": code}
-    return msgspec.json.encode({"error": error})

@@ -52,6 +52,7 @@ class Order:
     cache_salt: str
     traceparent: str
     constrained_by: str = ""  # the client's parameter that asks for a form
+    parsing: worker.Parsing | None = None  # None: plain text
 
 
 @dataclass(slots=True)
@@ -142,7 +143,7 @@ class Relay:
         placed = self.placed
         assert placed is not None, "only what was placed can fail"
         self._end(scheduler.FINISH_OUTCOME_FAILED)
-        obstacle = resume.obstacle(self.order.sampling) if self.started else None
+        obstacle = self._obstacle() if self.started else None
         if obstacle:
             return Broken(f"The worker was lost, and the stream cannot go on: {obstacle}.")
         if self.resumes >= self.hops.resume_limit:
@@ -155,6 +156,9 @@ class Relay:
         if refusal is not None and failed is not None and failed.reason == _NOT_SERVED:
             return Unavailable(failed.message)  # says more than that nobody is left
         return refusal
+
+    def _obstacle(self) -> str | None:
+        return resume.obstacle(self.order.sampling, self.order.parsing)
 
     def close(self) -> None:
         """Give back what is still held: the client left, or the exchange failed."""
@@ -247,6 +251,7 @@ class Relay:
             cache_salt=order.cache_salt,
             priority=order.priority,
             traceparent=order.traceparent,
+            parsing=order.parsing,
         )
 
     def _account(self, started: worker.Started, received_s: float) -> None:

@@ -4,15 +4,18 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from services.edge import events, metrics
 from services.edge.accounts import Accounts
-from services.edge.ask import Ask, chat_ask, completion_ask
+from services.edge.apis import Api, apis
+from services.edge.ask import Ask
 from services.edge.client import CLIENT
 from services.edge.collecting import Collector
 from services.edge.config import Config
 from services.edge.exchange import Exchange
 from services.edge.http import JSON, Message, Receive, Send, read_body, send_answer, send_body
+from services.edge.lookups import Lookups
 from services.edge.refusals import (
     BodyTooLarge,
     Invalid,
@@ -25,6 +28,7 @@ from services.edge.refusals import (
     answer,
 )
 from services.edge.relay import Hops
+from services.edge.shelf import Shelf
 from services.edge.streaming import Stream
 from services.edge.tenants import Tenants
 from services.edge.visits import CLIENT_LEFT, Visit, Visits
@@ -32,11 +36,6 @@ from services.edge.visits import CLIENT_LEFT, Visit, Visits
 # Larger bodies are parsed in a thread: JSON of megabytes would stop every stream.
 PARSE_ON_LOOP_BYTES = 256 * 2**10
 
-Parse = Callable[[bytes], Ask | Invalid]
-GENERATING: dict[str, tuple[str, Parse]] = {
-    "/v1/chat/completions": ("chat", chat_ask),
-    "/v1/completions": ("text_completion", completion_ask),
-}
 READING = ("/v1/models", "/healthz", "/readyz", "/metrics")
 METRICS_TEXT = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 
@@ -58,16 +57,22 @@ class Edge:
         self._visits = visits
         self._scrape = scrape
         self._created = int(time.time())
+        shelf = Shelf(config.responses_store_bytes)
+        self._apis = apis(shelf)
+        self._lookups = Lookups(hops, tenants, shelf, config.body_limit_bytes, self._name_models)
         self.draining = False
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""
         path, method = scope["path"], scope["method"]
-        door = GENERATING.get(path)
-        if door is not None and method == "POST":
-            endpoint, parse = door
-            visit = Visit(endpoint, dict(scope["headers"]), scope["extensions"][CLIENT])
-            await self._generate(visit, parse, receive, send)
+        api = self._apis.get(path)
+        if api is not None and method == "POST":
+            visit = Visit(api.endpoint, dict(scope["headers"]), scope["extensions"][CLIENT])
+            await self._generate(visit, api, receive, send)
+        elif api is not None:
+            await send_answer(send, api.refused(WrongMethod(method, "POST")), [])
+        elif self._lookups.has(path):
+            await self._lookups(scope, receive, send)
         elif path in READING and method in ("GET", "HEAD"):
             await self._read(path, send)
         else:
@@ -96,43 +101,45 @@ class Edge:
         else:
             await send_body(send, 200, b'{"status":"ready"}', [JSON])
 
-    async def _generate(self, visit: Visit, parse: Parse, receive: Receive, send: Send) -> None:
+    async def _generate(self, visit: Visit, api: Api[Any], receive: Receive, send: Send) -> None:
         metrics.open_requests.inc()
         try:
-            refusal = await self._serve(visit, parse, receive, send)
+            refusal = await self._serve(visit, api, receive, send)
             if refusal is not None:
-                refused = answer(self._name_models(refusal))
+                refused = api.refused(self._name_models(refusal))
                 visit.status = refused.status
                 await send_answer(send, refused, visit.headers())
         except asyncio.CancelledError:
             if visit.status != CLIENT_LEFT:
-                await _cut_off(visit, send)
+                await _cut_off(visit, api, send)
         finally:
             metrics.open_requests.dec()
             self._visits.account(visit)
 
     async def _serve(
-        self, visit: Visit, parse: Parse, receive: Receive, send: Send
+        self, visit: Visit, api: Api[Any], receive: Receive, send: Send
     ) -> Refusal | None:
-        key = visit.asked.get(b"authorization", b"").decode("latin-1")
-        tenant = self._tenants.recognise(key)
+        tenant = self._tenants.recognise(api.authorization(visit.asked))
         if isinstance(tenant, Unauthorized):
             return tenant
-        ask = await self._read_ask(parse, receive)
+        ask = await self._read_ask(api, tenant, receive)
         if ask is None:
             visit.status = CLIENT_LEFT
             return None
         if not isinstance(ask, Ask):
             return ask
-        if self._is_unknown(ask.model):
+        if self._hops.fleet.is_unknown(ask.model):
             return UnknownModel(ask.model, ())
         with self._exchange(visit, ask, tenant) as exchange:
             return await exchange.begin() or await _respond(visit, exchange, send)
 
-    async def _read_ask(self, parse: Parse, receive: Receive) -> Ask | Refusal | None:
+    async def _read_ask(self, api: Api[Any], tenant: str, receive: Receive) -> Ask | Refusal | None:
         """What is asked, or None when the client left first. The body is not kept beside it."""
         body = await read_body(receive, self._config.body_limit_bytes)
-        return body if body is None or isinstance(body, BodyTooLarge) else await _parse(parse, body)
+        if body is None or isinstance(body, BodyTooLarge):
+            return body
+        read = await _read(api, body)
+        return read if isinstance(read, Invalid) else api.ask(read, tenant)
 
     @contextmanager
     def _exchange(self, visit: Visit, ask: Ask, tenant: str) -> Iterator[Exchange]:
@@ -157,11 +164,6 @@ class Edge:
             visit.client.unwatch()
             exchange.close()
 
-    def _is_unknown(self, model: str) -> bool:
-        pools = self._hops.fleet.pools
-        # An edge that has not heard of any worker yet cannot tell; the scheduler can.
-        return bool(pools) and not (model in pools and pools[model].generates)
-
     def _name_models(self, refusal: Refusal) -> Refusal:
         if not isinstance(refusal, UnknownModel):
             return refusal
@@ -183,21 +185,22 @@ async def _respond(visit: Visit, exchange: Exchange, send: Send) -> Refusal | No
     return None
 
 
-async def _cut_off(visit: Visit, send: Send) -> None:
+async def _cut_off(visit: Visit, api: Api[Any], send: Send) -> None:
     """End an answer for which the time to drain was too short."""
-    cut_off = answer(Unavailable("The edge is shutting down."))
-    if visit.exchange is not None and visit.exchange.is_streaming:
-        last = events.error(cut_off.body) + events.DONE
+    closing = Unavailable("The edge is shutting down.")
+    if visit.exchange is not None and visit.exchange.writer is not None:
+        last = visit.exchange.writer.broken(closing)
         await send({"type": "http.response.body", "body": last})
     else:
+        cut_off = api.refused(closing)
         visit.status = cut_off.status
         await send_answer(send, cut_off, visit.headers())
 
 
-async def _parse(parse: Parse, body: bytes) -> Ask | Invalid:
+async def _read(api: Api[Any], body: bytes) -> Any:
     if len(body) > PARSE_ON_LOOP_BYTES:
-        return await asyncio.to_thread(parse, body)
-    return parse(body)
+        return await asyncio.to_thread(api.read, body)
+    return api.read(body)
 
 
 def _leave(visit: Visit, serving: "asyncio.Task[None]") -> None:
@@ -207,8 +210,6 @@ def _leave(visit: Visit, serving: "asyncio.Task[None]") -> None:
 
 
 def _no_door(method: str, path: str) -> Refusal:
-    if path in GENERATING:
-        return WrongMethod(method, "POST")
     if path in READING:
         return WrongMethod(method, "GET")
     return UnknownPath(method, path)

@@ -4,6 +4,7 @@ import msgspec
 
 from headway.tokenizer.v1 import tokenizer_pb2 as tokenizer
 from headway.worker.v1 import worker_pb2 as worker
+from services.edge import tools
 from services.edge.openai import (
     ChatBody,
     Message,
@@ -25,7 +26,11 @@ def encode_chat(chat: ChatBody, served: Served, traceparent: str) -> tokenizer.E
     if chat.continue_final_message:
         conversation.add_generation_prompt = False
     if chat.chat_template_kwargs:
-        conversation.template_kwargs_json = msgspec.json.encode(chat.chat_template_kwargs).decode()
+        conversation.template_kwargs_json = _template_kwargs(chat)
+    if chat.reasoning_effort:
+        conversation.reasoning_effort = chat.reasoning_effort
+    if chat.tools:
+        conversation.tools.extend(map(tools.offered, chat.tools))
     return tokenizer.EncodeRequest(
         model=served.model,
         adapter=served.adapter,
@@ -33,6 +38,41 @@ def encode_chat(chat: ChatBody, served: Served, traceparent: str) -> tokenizer.E
         cache_salt=chat.cache_salt or "",
         traceparent=traceparent,
     )
+
+
+def parsing_of(chat: ChatBody) -> worker.Parsing:
+    """What the worker is to tell apart in the answer; nothing in particular most of the time."""
+    if not chat.tools and not _has_say_in_reasoning(chat):
+        return _ANY
+    return tools.parsing(
+        chat.tools,
+        chat.tool_choice,
+        single_call=chat.parallel_tool_calls is False,
+        hide_reasoning=chat.include_reasoning is False,
+        template_kwargs_json=_what_the_template_got(chat),
+    )
+
+
+_ANY = worker.Parsing()
+
+
+def _has_say_in_reasoning(chat: ChatBody) -> bool:
+    return bool(
+        chat.chat_template_kwargs or chat.reasoning_effort or chat.include_reasoning is False
+    )
+
+
+def _template_kwargs(chat: ChatBody) -> str:
+    return msgspec.json.encode(chat.chat_template_kwargs).decode()
+
+
+def _what_the_template_got(chat: ChatBody) -> str:
+    """The chat template's variables, or more of them than it reads."""
+    effort = chat.reasoning_effort
+    if effort is None:
+        return _template_kwargs(chat) if chat.chat_template_kwargs else ""
+    thinking = {"reasoning_effort": effort, "enable_thinking": effort != "none"}
+    return msgspec.json.encode({**thinking, **(chat.chat_template_kwargs or {})}).decode()
 
 
 def encode_prompt(

@@ -30,9 +30,13 @@ class UnknownModel:
 
 @dataclass(frozen=True, slots=True)
 class TemplateRefused:
-    """The conversation cannot be rendered. `why` holds no prompt text."""
+    """The conversation cannot be rendered. `why` holds no prompt text.
+
+    `parameter` is what of the chat is at fault, where it is not the conversation.
+    """
 
     why: str
+    parameter: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ class Chat:
     add_generation_prompt: bool | None = None
     continue_final_message: bool = False
     template_kwargs_json: str = ""
+    reasoning_effort: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jinja2 import TemplateError
+from jinja2.meta import find_undeclared_variables
 from transformers.utils.chat_template_utils import _compile_jinja_template, render_jinja_template
 
 from services.tokenizer.conversation import (
@@ -39,6 +40,9 @@ _FAULTS = (
     RecursionError,
 )
 
+# What templates read of how hard a model is to think.
+_THINKING = ("reasoning_effort", "enable_thinking")
+
 # The renderer's own arguments.
 _RESERVED = (
     "add_generation_prompt",
@@ -58,11 +62,14 @@ class ChatTemplate:
         """Raises jinja2.TemplateSyntaxError for a source that is no template."""
         self._sources = sources
         self._special_tokens = special_tokens
+        self._thinking: dict[str, set[str]] = {}  # what each template reads of it
         for source in sources.values():
             # What the renderer itself compiles once and keeps. Its globals are a ChainMap, which
             # every rendering would copy, item by item in Python.
             compiled = _compile_jinja_template(source)
             compiled.globals = dict(compiled.globals)
+            read = find_undeclared_variables(compiled.environment.parse(source))
+            self._thinking[source] = read.intersection(_THINKING)
 
     def render(self, chat: Chat) -> str | TemplateRefused:
         """The prompt's text, the same as transformers' `apply_chat_template` gives."""
@@ -72,6 +79,9 @@ class ChatTemplate:
             return TemplateRefused(
                 "continue_final_message and add_generation_prompt exclude one another"
             )
+        if chat.reasoning_effort and not self._thinking[self._source(chat)]:
+            message = "the model's chat template knows no reasoning effort"
+            return TemplateRefused(message, "reasoning_effort")
         try:
             variables = self._variables(chat)
         except Unreadable as error:
@@ -85,10 +95,17 @@ class ChatTemplate:
             if name in chosen:
                 raise Unreadable(f"template_kwargs_json must not set {name}")
         tools = [offered(tool) for tool in chat.tools] or None
-        return {**self._special_tokens, **chosen, "tools": tools}
+        return {**self._special_tokens, **self._effort(chat), **chosen, "tools": tools}
+
+    def _effort(self, chat: Chat) -> JsonObject:
+        effort = chat.reasoning_effort
+        if not effort:
+            return {}
+        known = {"reasoning_effort": effort, "enable_thinking": effort != "none"}
+        return {name: known[name] for name in self._thinking[self._source(chat)]}
 
     def _render(self, chat: Chat, variables: JsonObject) -> str | TemplateRefused:
-        source = self._source(with_tools=bool(chat.tools))
+        source = self._source(chat)
         opens = chat.add_generation_prompt is not False and not chat.continue_final_message
         try:
             rendered: Any = render_jinja_template(  # annotated as str, returns lists
@@ -105,9 +122,9 @@ class ChatTemplate:
             return TemplateRefused(_why(error, source, chat))
         return text
 
-    def _source(self, with_tools: bool) -> str:
+    def _source(self, chat: Chat) -> str:
         default = self._sources["default"]
-        return self._sources.get("tool_use", default) if with_tools else default
+        return self._sources.get("tool_use", default) if chat.tools else default
 
 
 def _why(error: Exception, source: str, chat: Chat) -> str:

@@ -53,6 +53,7 @@ def _read_chat(chat: pb.Chat) -> Chat:
         ),
         continue_final_message=chat.continue_final_message,
         template_kwargs_json=chat.template_kwargs_json,
+        reasoning_effort=chat.reasoning_effort,
     )
 
 
@@ -117,8 +118,8 @@ def write_refusal(refusal: Refusal) -> pb.Refused:
                 reason=pb.REFUSAL_REASON_UNKNOWN_MODEL,
                 message=f"the model {name!r} is not held here; known are {', '.join(known)}",
             )
-        case TemplateRefused(why):
-            return pb.Refused(reason=pb.REFUSAL_REASON_TEMPLATE, message=why)
+        case TemplateRefused(why, parameter):
+            return pb.Refused(reason=pb.REFUSAL_REASON_TEMPLATE, message=why, parameter=parameter)
         case OutsideVocabulary(token_id, size):
             return pb.Refused(
                 reason=pb.REFUSAL_REASON_VOCABULARY,

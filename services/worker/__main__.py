@@ -17,6 +17,7 @@ from observability.telemetry import Telemetry, WallClock, start_logs, start_tele
 from services.serving import Health, ListenError, grpc_server, stop_signal
 from services.settings import SettingError, from_env
 from services.worker.calls import Calls
+from services.worker.chosen_parsers import load_parsers
 from services.worker.config import Config
 from services.worker.engine import Engine, EngineBroken
 from services.worker.identity import Identity
@@ -50,10 +51,12 @@ async def main(config: Config, telemetry: Telemetry) -> None:
     stopping = asyncio.create_task(stop_signal())
     tokenizer = load_tokenizer(config.model)
     log.info("loading the engine", engine=config.engine, model=config.model_names[0])
-    engine = await _unless(stopping, asyncio.to_thread(load_engine, config, tokenizer))
+    chosen = await _unless(stopping, asyncio.to_thread(load_parsers, config))
+    loading = asyncio.to_thread(load_engine, config, tokenizer, chosen.reasoning)
+    engine = await _unless(stopping, loading)
     metrics = Metrics(prometheus_client.REGISTRY)
     metrics.watch(engine)
-    worker = Worker(engine, tokenizer, metrics)
+    worker = Worker(engine, tokenizer, chosen.parsers, metrics)
     identity = Identity(
         worker_id=config.id,
         address=config.address,

@@ -6,6 +6,7 @@ from enum import Enum, auto
 from typing import NamedTuple
 
 from services.worker.engine import End, EndReason, Output, TokenLogprobs
+from services.worker.parsing import Apart
 from services.worker.text import TextStream
 
 
@@ -15,6 +16,7 @@ class FinishReason(Enum):
     STOP = auto()
     LENGTH = auto()
     ABORTED = auto()
+    TOOL_CALLS = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class Piece(NamedTuple):
     logprobs: Sequence[TokenLogprobs] = ()
     finish: Finish | None = None
     offsets: Sequence[int] = ()  # of `logprobs`: where each token's text begins, in code points
+    apart: Apart | None = None  # of the text, where a parser reads it
 
 
 _REASONS = {

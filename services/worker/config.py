@@ -26,6 +26,8 @@ class Config:
     max_running: int = 0  # 0: 16 on the CPU, else vLLM's choice
     adapters: str = ""  # name=/path;name=/path; the simulator needs the names alone
     max_loras: int = 0  # adapters loaded at once; 0: all there are, 4 at most
+    tool_parser: str = ""  # vLLM's name; empty: by the model's template; none: no tools
+    reasoning_parser: str = ""  # vLLM's name; empty: by the model's name; none: all is text
     drain_s: float = 4.0  # running requests get this long to end
 
     def __post_init__(self) -> None:

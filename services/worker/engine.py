@@ -56,10 +56,14 @@ class ConstraintKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """A form that the output must have; one text, except for TEXTS and ANY_JSON_OBJECT."""
+    """A form that the output must have; one text, except for TEXTS and ANY_JSON_OBJECT.
+
+    `parameter` is what of the request asked for it.
+    """
 
     kind: ConstraintKind
     texts: tuple[str, ...]
+    parameter: str = "constraint"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +84,8 @@ class Sampling:
     prompt_logprobs: int | None = None
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     constraint: Constraint | None = None
+    # The chat template's variables, where the model reasons before the constraint holds.
+    thinking: Mapping[str, object] | None = None
 
     @property
     def is_greedy(self) -> bool:

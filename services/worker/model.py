@@ -31,9 +31,11 @@ def load_tokenizer(model: str) -> Tokenizer:
         raise SettingError(f"WORKER_MODEL: no tokenizer.json of {model!r}: {reason}") from error
 
 
-def load_engine(config: Config, tokenizer: Tokenizer) -> Engine:
+def load_engine(config: Config, tokenizer: Tokenizer, reasoning_parser: str) -> Engine:
     """The engine, not started. Takes seconds for vLLM, which is imported here and not before."""
-    return _sim(config, tokenizer) if config.engine == "sim" else _vllm(config)
+    if config.engine == "sim":
+        return _sim(config, tokenizer)
+    return _vllm(config, reasoning_parser)
 
 
 def _sim(config: Config, tokenizer: Tokenizer) -> Engine:
@@ -67,7 +69,7 @@ def _context(directory: Path) -> int:
     return int(context)
 
 
-def _vllm(config: Config) -> Engine:
+def _vllm(config: Config, reasoning_parser: str) -> Engine:
     adapters = config.adapter_paths
     rank = largest_rank(adapters) if adapters else 0
     # Not at the top: a simulator must start without vLLM, in a tenth of a second.
@@ -79,6 +81,7 @@ def _vllm(config: Config) -> Engine:
             model=config.model,
             model_name=config.model_names[0],
             is_embedding=config.kind == "embed",
+            reasoning_parser=reasoning_parser,
             dtype=config.dtype,
             block_size=config.block_size,
             max_model_len=config.max_model_len,

@@ -103,7 +103,7 @@ class FrameWriter:
 
 
 def _is_plain(piece: Piece) -> bool:
-    return piece.finish is None and not piece.logprobs
+    return piece.finish is None and not piece.logprobs and piece.apart is None
 
 
 class EdgePipe:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from services.worker.choice import Choice, Finish, Piece
 from services.worker.engine import FirstToken, Output, Run, TokenLogprobs
+from services.worker.parsed import ParsedChoice
 from services.worker.reports import Prefill
 from services.worker.requests import Accepted, Failure, Request
 from services.worker.stages import FirstTokenTimes
@@ -53,7 +54,7 @@ class Relay:
         self,
         running: Running,
         run: Run,
-        choice: Choice,
+        choice: Choice | ParsedChoice,
         put: Put,
         note: Callable[[Prefill], None],
     ) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from services.worker.engine import EngineFacts, Run, Sampling
+from services.worker.parsing import Parser, Parsing
 from services.worker.text import Stop
 
 MOST_CHOICES = 128
@@ -48,6 +49,8 @@ class Request:
     cache_salt: str = ""
     priority: int = 0
     traceparent: str = ""
+    parsing: Parsing | None = None
+    parser: Callable[[], Parser] | None = None  # makes one for a choice; None: all is text
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import structlog
 import vllm
@@ -92,6 +93,7 @@ class VllmEngine:
                     sampling_params(run),
                     lora_request=self._loras[run.adapter] if run.adapter else None,
                     priority=run.priority,
+                    **_reasoning(run.sampling),
                 )
                 tap(collector, outputs.put)
                 await outputs.over
@@ -206,6 +208,16 @@ class VllmEngine:
             sampling=sampling,
         )
         await self.generate(run, lambda _: True)
+
+
+def _reasoning(sampling: Sampling) -> dict[str, Any]:
+    """From where on a constraint holds: vLLM would wait for reasoning that may never come."""
+    if sampling.constraint is None:
+        return {}
+    if sampling.thinking is None:
+        return {"reasoning_ended": True}
+    kwargs = {"chat_template_kwargs": dict(sampling.thinking)}
+    return {"reasoning_ended": False, "reasoning_parser_kwargs": kwargs}
 
 
 @contextmanager

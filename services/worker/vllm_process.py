@@ -33,6 +33,7 @@ class EngineSettings:
     model: str
     model_name: str
     is_embedding: bool = False
+    reasoning_parser: str = ""
     dtype: str = ""
     block_size: int = 0
     max_model_len: int = 0
@@ -117,7 +118,11 @@ class EngineProcess:
                 "endpoint": events,
                 "replay_endpoint": replay,
             },
-            "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
+            "structured_outputs_config": {
+                "backend": "xgrammar",
+                "disable_any_whitespace": True,
+                "reasoning_parser": self._settings.reasoning_parser,  # a constraint holds after it
+            },
         }
 
     def _sizes(self, *, is_cpu: bool) -> dict[str, int]:

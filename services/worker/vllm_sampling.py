@@ -52,7 +52,7 @@ def sampling_params(run: Run) -> SamplingParams:
         # A caller that resumes has them already, and asking skips the prefix cache.
         prompt_logprobs=None if run.generated else sampling.prompt_logprobs,
         logit_bias=dict(sampling.logit_bias) or None,
-        structured_outputs=_structured(sampling.constraint) if sampling.constraint else None,
+        structured_outputs=structured(sampling.constraint) if sampling.constraint else None,
         detokenize=False,  # vLLM would decode the whole prompt again on the event loop
         output_kind=RequestOutputKind.DELTA,
     )
@@ -64,7 +64,8 @@ def _seed(run: Run) -> int | None:
     return None if seed is None else (seed + run.choice + run.generated) % 2**63
 
 
-def _structured(constraint: Constraint) -> StructuredOutputsParams:
+def structured(constraint: Constraint) -> StructuredOutputsParams:
+    """A constraint in vLLM's words. Raises EngineRefused, and vLLM's own errors."""
     match constraint.kind:
         case ConstraintKind.JSON_SCHEMA:
             return StructuredOutputsParams(json=_checked_json(constraint.texts[0]))

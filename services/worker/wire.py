@@ -18,6 +18,7 @@ from services.worker.engine import (
     TokenLogprobs,
 )
 from services.worker.identity import Identity
+from services.worker.parsing import Apart, CallDelta, Parsing, Tool, ToolChoice
 from services.worker.relay import Started
 from services.worker.requests import Failure, FailureKind, Request
 from services.worker.stages import FirstTokenTimes, stages
@@ -41,6 +42,14 @@ _FINISHES = {
     FinishReason.STOP: pb.FINISH_REASON_STOP,
     FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
     FinishReason.ABORTED: pb.FINISH_REASON_ABORTED,
+    FinishReason.TOOL_CALLS: pb.FINISH_REASON_TOOL_CALLS,
+}
+_CHOICES = {
+    pb.TOOL_CHOICE_UNSPECIFIED: ToolChoice.NONE,
+    pb.TOOL_CHOICE_NONE: ToolChoice.NONE,
+    pb.TOOL_CHOICE_AUTO: ToolChoice.AUTO,
+    pb.TOOL_CHOICE_REQUIRED: ToolChoice.REQUIRED,
+    pb.TOOL_CHOICE_NAMED: ToolChoice.NAMED,
 }
 
 
@@ -71,6 +80,7 @@ def read_request(message: pb.GenerateRequest) -> Request:
         cache_salt=message.cache_salt,
         priority=message.priority,
         traceparent=message.traceparent,
+        parsing=_parsing(message.parsing) if message.HasField("parsing") else None,
     )
 
 
@@ -85,6 +95,19 @@ def read_ids(ids: bytes, parameter: str) -> list[int]:
         text = f"{parameter} holds {len(ids)} bytes, which is no multiple of {TOKEN_BYTES}"
         raise Malformed(Failure(FailureKind.INVALID, text, parameter))
     return array("I", ids).tolist()
+
+
+def _parsing(asked: pb.Parsing) -> Parsing:
+    if asked.tool_choice not in _CHOICES:
+        raise Malformed(Failure(FailureKind.INVALID, "unknown tool_choice", "tool_choice"))
+    return Parsing(
+        tools=tuple(Tool(tool.name, tool.parameters_json, tool.strict) for tool in asked.tools),
+        choice=_CHOICES[asked.tool_choice],
+        tool_name=asked.tool_name,
+        single_call=asked.single_call,
+        hide_reasoning=asked.hide_reasoning,
+        template_kwargs_json=asked.template_kwargs_json,
+    )
 
 
 def _sampling(asked: pb.Sampling) -> Sampling:
@@ -137,6 +160,8 @@ class DeltaWriter:
         to.token_ids.extend(piece.token_ids)
         if piece.logprobs:
             to.logprobs.extend(map(self._logprobs, piece.logprobs, piece.offsets))
+        if piece.apart is not None:
+            _write_apart(piece.apart, to)
         if piece.finish is not None:
             _write_finish(piece.finish, to.finish)
 
@@ -191,6 +216,21 @@ def write_departure(times: FirstTokenTimes, to: pb.Started) -> None:
     to.timings.engine_queue_us = parts.engine_queue_us
     to.timings.prefill_us = parts.prefill_us
     to.timings.worker_egress_us = parts.worker_egress_us
+
+
+def _write_apart(apart: Apart, to: pb.Delta) -> None:
+    to.reasoning += apart.reasoning
+    for call in apart.calls:
+        _write_call(call, to)
+
+
+def _write_call(call: CallDelta, to: pb.Delta) -> None:
+    """Add to the call that waits in the delta, if it is the one that goes on."""
+    waiting = to.tool_calls[-1] if to.tool_calls else None
+    if waiting is not None and waiting.index == call.index and not call.name:
+        waiting.arguments += call.arguments
+    else:
+        to.tool_calls.add(index=call.index, id=call.id, name=call.name, arguments=call.arguments)
 
 
 def _write_finish(finish: Finish, to: pb.Finish) -> None:

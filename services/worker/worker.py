@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 
 from tokenizers import Tokenizer
 
@@ -18,6 +19,9 @@ from services.worker.engine import (
     Run,
 )
 from services.worker.metrics import Metrics
+from services.worker.parsed import ParsedChoice
+from services.worker.parsers import Parsers
+from services.worker.parsing import CannotParse, ToolChoice
 from services.worker.relay import Put, Relay, Running
 from services.worker.reports import Prefill
 from services.worker.requests import (
@@ -38,7 +42,9 @@ MOST_PREFILLS_KEPT = 4096  # timings that wait for the next report
 class Worker:
     """Runs requests on the engine. Only this object writes the table of running requests."""
 
-    def __init__(self, engine: Engine, tokenizer: Tokenizer, metrics: Metrics) -> None:
+    def __init__(
+        self, engine: Engine, tokenizer: Tokenizer, parsers: Parsers, metrics: Metrics
+    ) -> None:
         self.running: dict[str, Running] = {}
         self.prefills: deque[Prefill] = deque(maxlen=MOST_PREFILLS_KEPT)
         self.limits: Limits | None = None  # until the engine is up
@@ -47,6 +53,7 @@ class Worker:
         self.drain_asked = asyncio.Event()
         self._engine = engine
         self._tokenizer = tokenizer
+        self._parsers = parsers
         self._metrics = metrics
         self._idle = asyncio.Event()
         self._idle.set()
@@ -135,7 +142,12 @@ class Worker:
             return _UNAVAILABLE
         if request.request_id in self.running:
             return Failure(FailureKind.DUPLICATE, f"request {request.request_id!r} is running")
-        return accept(request, self.limits)
+        if request.parsing is None:
+            return accept(request, self.limits)
+        planned = self._parsers.plan(request)
+        if isinstance(planned, CannotParse):
+            return Failure(FailureKind.INVALID, planned.message, planned.parameter)
+        return accept(planned, self.limits)
 
     async def _free(self, running: Sequence[Running]) -> None:
         began_s = time.monotonic()
@@ -150,7 +162,7 @@ class Worker:
             async with self.adapters.held(run):
                 return await self._relay(running, run, put)
         except (EngineRefused, EngineFull, EngineBroken, AdapterRefused) as error:
-            return _failure(error)
+            return _asked_for(_failure(error), running.request)
 
     async def _relay(self, running: Running, run: Run, put: Put) -> Failure | None:
         relay = Relay(running, run, self._choice(running.request), put, self._note)
@@ -163,9 +175,14 @@ class Worker:
             return None
         return running.failure or _NO_REASON
 
-    def _choice(self, request: Request) -> Choice:
+    def _choice(self, request: Request) -> Choice | ParsedChoice:
         decoder = Decoder(self._tokenizer, request.prompt, request.keep_special_tokens)
-        return Choice(TextStream(decoder, request.stop), request.stop.include)
+        choice = Choice(TextStream(decoder, request.stop), request.stop.include)
+        if request.parser is None:
+            return choice
+        parsing = request.parsing
+        is_named = parsing is not None and parsing.choice is ToolChoice.NAMED
+        return ParsedChoice(choice, request.parser(), ends_as_stop=is_named)
 
     def _note(self, prefill: Prefill) -> None:
         self._metrics.prompt_tokens.inc(prefill.computed_tokens + prefill.cached_tokens)
@@ -198,6 +215,14 @@ def _failure(error: EngineRefused | EngineFull | EngineBroken | AdapterRefused) 
             return Failure(FailureKind.UNAVAILABLE, "the worker has no room")
         case EngineBroken():
             return Failure(FailureKind.ENGINE, "the engine failed")
+
+
+def _asked_for(failure: Failure, request: Request) -> Failure:
+    """A constraint that the engine refuses is at fault for what asked for it."""
+    constraint = request.sampling.constraint
+    if failure.parameter != "constraint" or constraint is None:
+        return failure
+    return replace(failure, parameter=constraint.parameter)
 
 
 def _outcome(running: Running, failure: Failure | None) -> str:

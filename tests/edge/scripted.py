@@ -139,6 +139,7 @@ class ScriptedWorker(worker_rpc.WorkerServiceServicer):
     failure: worker.Failed | None = None
     hangs_after: int | None = None
     in_one_frame: bool = False
+    tells: list[worker.Delta] | None = None  # instead of the story, a frame for each
     width: int = 1  # how often a delta's text repeats its character
     paced: bool = False  # a frame leaves only after `step` was set
     step: asyncio.Event = field(default_factory=asyncio.Event)
@@ -187,6 +188,12 @@ class ScriptedWorker(worker_rpc.WorkerServiceServicer):
         request: worker.GenerateRequest,
         frames: "asyncio.Queue[worker.PipeResponse | None]",
     ) -> None:
+        if self.tells is not None:
+            for delta in self.tells:
+                numbered = worker.Delta(request=number)
+                numbered.MergeFrom(delta)
+                frames.put_nowait(worker.PipeResponse(deltas=[numbered]))
+            return
         told = len(request.generated) // 4
         limit = min(len(self.story), request.sampling.max_tokens or CONTEXT)
         if self.in_one_frame:

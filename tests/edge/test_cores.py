@@ -24,12 +24,14 @@ from services.edge.refusals import (
     Unavailable,
     UnknownModel,
     UnknownPath,
+    UnknownResponse,
     WrongMethod,
     answer,
 )
 from services.edge.tenants import ANONYMOUS, Tenants, read_tenants
 from services.edge.workers import Served, Worker, pools_of
 from services.edge.workers import served as served_as
+from services.edge.writing import Extras, Head, New
 
 durations = st.lists(st.tuples(st.sampled_from(STAGES), st.floats(0, 10)), max_size=30)
 
@@ -65,10 +67,10 @@ def test_a_batch_leaves_at_once_and_the_next_gathers_until_it_lands() -> None:
 
 @given(st.text(min_size=1), st.integers(0, 127))
 def test_any_text_survives_an_event(text: str, choice: int) -> None:
-    head = events.Head(form=events.CHAT, request_id="id", created=1, model='a "model"')
-    writer = events.Events(head, with_usage=True)
-    assert writer.new(events.New(choice, ""))  # opens it
-    event = writer.new(events.New(choice, text))
+    head = Head(request_id="id", created=1, model='a "model"')
+    writer = events.Events(events.CHAT, head, Extras(with_usage=True))
+    assert writer.new(New(choice, ""))  # opens it
+    event = writer.new(New(choice, text))
     assert event.startswith(b"data: ")
     assert event.endswith(b"}\n\n")
     assert event.count(b"\n") == 2  # a line end in the text would cut the event in two
@@ -124,6 +126,7 @@ def test_fallback_finds_nobody(fleet: list[Worker], excluded: list[str], served:
         (Unauthorized("no"), 401),
         (UnknownModel("m", ("a", "b")), 404),
         (UnknownPath("GET", "/x"), 404),
+        (UnknownResponse("resp_1"), 404),
         (WrongMethod("GET", "POST"), 405),
         (BodyTooLarge(5), 413),
         (Overloaded("full", 3), 429),
@@ -141,7 +144,7 @@ def test_every_refusal_has_its_status(refusal: Refusal, status: int) -> None:
 
 
 def test_the_table_above_is_whole() -> None:
-    assert len(get_args(Refusal)) == 9
+    assert len(get_args(Refusal)) == 10
 
 
 def test_a_key_may_be_given_by_its_digest() -> None:

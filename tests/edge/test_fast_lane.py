@@ -12,6 +12,14 @@ from services.edge.inbox import Inbox
 from services.edge.pipe import Pipe
 from tests.edge.conftest import Stage, staged
 from tests.edge.scripted import MODEL
+from tests.edge.speaking import (
+    message,
+    message_events,
+    message_of,
+    respond,
+    response_events,
+    response_of,
+)
 from tests.edge.test_generating import STORY, events_of, text_of
 
 
@@ -83,6 +91,25 @@ async def test_only_the_first_and_the_last_delta_wake_the_task(
         assert text_of(events_of(response.text)) == STORY
     else:
         assert response.json()["choices"][0]["message"]["content"] == STORY
+    assert told == [STORY[0], STORY[-1]]
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+async def test_so_it_is_with_responses(paced: Stage, told: list[str], stream: bool) -> None:
+    answer = await respond(paced, stream=stream)
+    body = response_events(answer)[-1]["response"] if stream else response_of(answer)
+    assert body["output"][0]["content"][0]["text"] == STORY
+    assert told == [STORY[0], STORY[-1]]
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
+async def test_so_it_is_with_messages(paced: Stage, told: list[str], stream: bool) -> None:
+    answer = await message(paced, stream=stream)
+    if stream:
+        deltas = [event.get("delta", {}) for event in message_events(answer)]
+        assert "".join(delta.get("text", "") for delta in deltas) == STORY
+    else:
+        assert message_of(answer)["content"][0]["text"] == STORY
     assert told == [STORY[0], STORY[-1]]
 
 

@@ -39,7 +39,7 @@ async def test_no_delta_is_held_while_the_next_is_awaited(
         await asking
 
 
-@pytest.mark.parametrize("door", ["chat/completions", "completions"])
+@pytest.mark.parametrize("door", ["chat/completions", "completions", "messages", "responses"])
 async def test_the_prompts_text_is_not_kept(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, door: str
 ) -> None:
@@ -55,9 +55,14 @@ async def test_the_prompts_text_is_not_kept(
 
     monkeypatch.setattr(Exchange, "begin", noted)
     text = "x" * 100
-    prompt = {"messages": [{"role": "user", "content": text}], "prompt": text}
-    wanted = "messages" if door.startswith("chat") else "prompt"
-    body = {"model": MODEL, wanted: prompt[wanted]}
+    said = [{"role": "user", "content": text}]
+    prompts: dict[str, dict[str, object]] = {
+        "chat/completions": {"messages": said},
+        "completions": {"prompt": text},
+        "messages": {"messages": said, "max_tokens": 9},
+        "responses": {"input": said, "store": False},
+    }
+    body = {"model": MODEL, **prompts[door]}
     assert (await stage.client.post(f"/v1/{door}", json=body)).status_code == 200
     [ask] = asks
     assert text not in repr(ask)

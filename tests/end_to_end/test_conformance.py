@@ -28,8 +28,12 @@ def test_a_row(client: httpx.Client, row: Row) -> None:
     response = client.post(row.door.path, json=row.body)
     if row.refusal is None:
         assert response.status_code == 200, response.text
-        assert '"error"' not in response.text
+        assert '"error":{' not in response.text
     else:
         assert response.status_code == 400
-        assert response.json()["error"]["message"] == row.refusal.message
-        assert response.json()["error"]["param"] == row.refusal.param
+        error = response.json()["error"]
+        if row.door.is_anthropics:  # which has no field for the parameter
+            assert error["message"].endswith(row.refusal.message)
+            assert row.refusal.param in error["message"]
+        else:
+            assert (error["message"], error["param"]) == (row.refusal.message, row.refusal.param)

@@ -24,6 +24,7 @@ from services.worker.engine import EngineFacts, EngineLoad, KvEvent
 from services.worker.identity import Identity
 from services.worker.join import Joining
 from services.worker.metrics import Metrics
+from services.worker.parsers import NoParsers
 from services.worker.vllm_events import Subscription
 from services.worker.worker import Worker
 from tests.scheduler.conftest import running
@@ -201,7 +202,7 @@ async def joined(engine: Caching, model: Path) -> AsyncIterator[Scheduler]:
     metrics = Metrics(CollectorRegistry())
     port: Any = engine  # as much of the engine port as joining takes
     tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
-    joining = Joining(identity, facts, port, Worker(port, tokenizer, metrics), metrics)
+    joining = Joining(identity, facts, port, Worker(port, tokenizer, NoParsers(), metrics), metrics)
     welcomed = asyncio.Event()
 
     async def on_welcome() -> None:

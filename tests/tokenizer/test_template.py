@@ -110,8 +110,10 @@ def theirs(tokenizer: PreTrainedTokenizerFast, chat: Chat, template: Any, **more
 def test_the_text_is_transformers(
     transformers_own: PreTrainedTokenizerFast, template: str | None, chat: Chat
 ) -> None:
-    source = template or transformers_own.chat_template
-    ours = ChatTemplate({"default": source}, special_tokens(transformers_own)).render(chat)
+    own = transformers_own.chat_template
+    assert isinstance(own, dict)  # the demo model has one for tools, too
+    sources = own if template is None else {"default": template}
+    ours = ChatTemplate(sources, special_tokens(transformers_own)).render(chat)
     opens = bool(chat.add_generation_prompt)
     assert ours == theirs(transformers_own, chat, template, add_generation_prompt=opens)
 
@@ -141,6 +143,30 @@ def test_the_assistant_is_asked_to_answer_unless_told_otherwise() -> None:
     assert render(CHATML, HELLO, add_generation_prompt=False) == asked.removesuffix(
         "<|im_start|>assistant\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("source", "effort", "kwargs", "text"),
+    [
+        pytest.param("{{ reasoning_effort }}", "low", "", "low", id="effort"),
+        pytest.param("{{ enable_thinking }}", "low", "", "True", id="on"),
+        pytest.param("{{ enable_thinking }}", "none", "", "False", id="off"),
+        pytest.param(
+            "{{ reasoning_effort }}", "low", '{"reasoning_effort": "high"}', "high", id="own-words"
+        ),
+        pytest.param("{{ reasoning_effort is defined }}", "", "", "False", id="not-said"),
+    ],
+)
+def test_effort_is_what_the_template_reads_of_it(
+    source: str, effort: str, kwargs: str, text: str
+) -> None:
+    assert render(source, HELLO, reasoning_effort=effort, template_kwargs_json=kwargs) == text
+
+
+def test_effort_that_the_template_does_not_read_is_named() -> None:
+    refused = render(CHATML, HELLO, reasoning_effort="low")
+    assert isinstance(refused, TemplateRefused)
+    assert refused.parameter == "reasoning_effort"
 
 
 def test_a_template_for_tools_is_used_when_there_are_tools() -> None:

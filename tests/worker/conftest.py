@@ -19,6 +19,7 @@ from services.worker.calls import Calls
 from services.worker.engine import Engine, EngineFacts
 from services.worker.identity import Identity
 from services.worker.metrics import Metrics
+from services.worker.parsers import NoParsers
 from services.worker.requests import Limits
 from services.worker.server import WorkerServer
 from services.worker.sim_core import SimSettings
@@ -75,7 +76,7 @@ async def served(tokenizer: Tokenizer, engine: Engine, kind: str) -> AsyncIterat
     registry = CollectorRegistry()
     metrics = Metrics(registry)
     metrics.watch(engine)
-    worker = Worker(engine, tokenizer, metrics)
+    worker = Worker(engine, tokenizer, NoParsers(), metrics)
     identity = Identity(
         worker_id="w", address="", kind=kind, models=("main", "alias"), adapters=ADAPTERS
     )

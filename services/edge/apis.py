@@ -1,0 +1,156 @@
+"""The ways to ask for generated text: what is read there, and how it is refused. Pure."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from services.edge import message_events
+from services.edge.ask import Ask, chat_ask, completion_ask
+from services.edge.message_events import MESSAGES
+from services.edge.messages import in_messages_words, read_messages
+from services.edge.openai import Message
+from services.edge.refusals import Answer, Invalid, Refusal, answer
+from services.edge.response_events import Keep, ResponsesForm
+from services.edge.responses import ResponsesAsk, in_responses_words, read_responses
+from services.edge.shelf import Kept, Shelf
+
+Read = TypeVar("Read")
+Asked = Mapping[bytes, bytes]  # a request's headers
+
+
+class Api(Protocol[Read]):
+    """One API of those that generate."""
+
+    @property
+    def endpoint(self) -> str:
+        """Its name in metrics, traces and logs."""
+
+    def authorization(self, asked: Asked) -> str:
+        """What the caller shows, as the `Authorization` header has it."""
+
+    def read(self, body: bytes) -> Read | Invalid:
+        """Read a body; a large one in a thread, so nothing else is looked at."""
+
+    def ask(self, read: Read, tenant: str) -> Ask | Invalid:
+        """What is asked, by this tenant."""
+
+    def refused(self, refusal: Refusal) -> Answer:
+        """The answer to a refusal."""
+
+
+def bearer(asked: Asked) -> str:
+    """What OpenAI's callers show."""
+    return asked.get(b"authorization", b"").decode("latin-1")
+
+
+def key_or_bearer(asked: Asked) -> str:
+    """What Anthropic's callers show."""
+    key = asked.get(b"x-api-key", b"").decode("latin-1")
+    return f"Bearer {key}" if key else bearer(asked)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAI:
+    """Chat or plain completions."""
+
+    endpoint: str
+    parse: Callable[[bytes], Ask | Invalid]
+
+    def authorization(self, asked: Asked) -> str:
+        """The header itself."""
+        return bearer(asked)
+
+    def read(self, body: bytes) -> Ask | Invalid:
+        """Read a body."""
+        return self.parse(body)
+
+    def ask(self, read: Ask, tenant: str) -> Ask:
+        """What was read: nothing is remembered."""
+        return read
+
+    def refused(self, refusal: Refusal) -> Answer:
+        """The answer to a refusal."""
+        return answer(refusal)
+
+
+@dataclass(frozen=True, slots=True)
+class Responses:
+    """OpenAI's Responses API, which remembers."""
+
+    shelf: Shelf
+    endpoint: str = "responses"
+
+    def authorization(self, asked: Asked) -> str:
+        """The header itself."""
+        return bearer(asked)
+
+    def read(self, body: bytes) -> ResponsesAsk | Invalid:
+        """Read a body."""
+        return read_responses(body)
+
+    def ask(self, read: ResponsesAsk, tenant: str) -> Ask | Invalid:
+        """What is asked, after the response that it continues."""
+        body, earlier = read.body, None
+        if body.store and self.shelf.keeps_nothing:
+            return Invalid("store is not supported: this server keeps no responses", "store")
+        if body.previous_response_id is not None:
+            earlier = self.shelf.find(tenant, body.previous_response_id)
+            if earlier is None:
+                return _unknown_previous(body.previous_response_id)
+        keep = None
+        if body.store is not False and not self.shelf.keeps_nothing:
+            keep = self._keeping(tenant, read.own, earlier)
+        before = () if earlier is None else earlier.conversation()
+        return read.continuing(before, ResponsesForm(body, keep))
+
+    def _keeping(self, tenant: str, own: tuple[Message, ...], earlier: Kept | None) -> Keep:
+        def keep(response_id: str, response: bytes, answered: Message) -> None:
+            self.shelf.keep(tenant, response_id, Kept(response, (*own, answered), earlier))
+
+        return keep
+
+    def refused(self, refusal: Refusal) -> Answer:
+        """The answer to a refusal."""
+        return answer(in_responses_words(refusal) if isinstance(refusal, Invalid) else refusal)
+
+
+@dataclass(frozen=True, slots=True)
+class Messages:
+    """Anthropic's Messages API."""
+
+    endpoint: str = "messages"
+
+    def authorization(self, asked: Asked) -> str:
+        """The header, or Anthropic's own for a key."""
+        return key_or_bearer(asked)
+
+    def read(self, body: bytes) -> Ask | Invalid:
+        """Read a body."""
+        return read_messages(body, MESSAGES)
+
+    def ask(self, read: Ask, tenant: str) -> Ask:
+        """What was read: nothing is remembered."""
+        return read
+
+    def refused(self, refusal: Refusal) -> Answer:
+        """The answer to a refusal."""
+        worded = in_messages_words(refusal) if isinstance(refusal, Invalid) else refusal
+        return message_events.answer(worded)
+
+
+def apis(shelf: Shelf) -> dict[str, Api[Any]]:
+    """All of them, by path."""
+    return {
+        "/v1/chat/completions": OpenAI("chat", chat_ask),
+        "/v1/completions": OpenAI("text_completion", completion_ask),
+        "/v1/responses": Responses(shelf),
+        "/v1/messages": Messages(),
+    }
+
+
+def _unknown_previous(response_id: str) -> Invalid:
+    return Invalid(
+        f"Previous response with id '{response_id}' not found.",
+        "previous_response_id",
+        "previous_response_not_found",
+    )

@@ -1,0 +1,92 @@
+"""The responses that are kept, so that a later request may read or continue them. Pure.
+
+Bounded in number and bytes: the one that was not used for the longest time goes first. A kept
+conversation is counted whole in each of its responses, also where they share it: what is counted
+is never less than what is held.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from sys import getsizeof
+
+from services.edge.openai import Message, text_of
+
+COUNT_LIMIT = 10_000
+ENTRY_BYTES = 2_048  # of the objects around the texts
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A response, and what its request and its answer added to the conversation before."""
+
+    response: bytes
+    added: tuple[Message, ...]
+    earlier: "Kept | None" = None
+
+    def conversation(self) -> Iterator[Message]:
+        """All messages, in order."""
+        chain = []
+        kept: Kept | None = self
+        while kept is not None:
+            chain.append(kept.added)
+            kept = kept.earlier
+        for added in reversed(chain):
+            yield from added
+
+    def size_bytes(self) -> int:
+        """What it holds in memory, within a few per cent."""
+        return ENTRY_BYTES + len(self.response) + sum(map(_size, self.conversation()))
+
+
+def _size(message: Message) -> int:
+    texts = [text_of(message.content), message.reasoning_content]
+    calls = message.tool_calls or ()
+    texts += [text for call in calls for text in (call.function.name, call.function.arguments)]
+    return 512 + sum(getsizeof(text) for text in texts if text is not None)
+
+
+class Shelf:
+    """The kept responses of one edge, by tenant and id. Written by the event loop alone."""
+
+    def __init__(self, limit_bytes: int, limit: int = COUNT_LIMIT) -> None:
+        self._limit_bytes = limit_bytes
+        self._limit = limit
+        self._kept: OrderedDict[tuple[str, str], tuple[Kept, int]] = OrderedDict()
+        self.held_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def keeps_nothing(self) -> bool:
+        """Whether it was given no room."""
+        return not self._limit_bytes
+
+    def keep(self, tenant: str, response_id: str, kept: Kept) -> None:
+        """Put a response on the shelf; one that is larger than the shelf is not kept."""
+        size = kept.size_bytes()
+        if size > self._limit_bytes:
+            return
+        self.forget(tenant, response_id)
+        self._kept[tenant, response_id] = kept, size
+        self.held_bytes += size
+        while self.held_bytes > self._limit_bytes or len(self._kept) > self._limit:
+            _, (_, freed) = self._kept.popitem(last=False)
+            self.held_bytes -= freed
+
+    def find(self, tenant: str, response_id: str) -> Kept | None:
+        """A tenant's response; to find it is to use it."""
+        found = self._kept.get((tenant, response_id))
+        if found is None:
+            return None
+        self._kept.move_to_end((tenant, response_id))
+        return found[0]
+
+    def forget(self, tenant: str, response_id: str) -> bool:
+        """Take a response off the shelf; false when it is not there."""
+        found = self._kept.pop((tenant, response_id), None)
+        if found is None:
+            return False
+        self.held_bytes -= found[1]
+        return True

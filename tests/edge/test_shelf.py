@@ -1,0 +1,84 @@
+"""The kept responses: what is found, for whom, and what goes when there is no room."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.edge.lookups import kept as look_up
+from services.edge.openai import Message
+from services.edge.refusals import Invalid, UnknownPath, UnknownResponse, WrongMethod
+from services.edge.shelf import ENTRY_BYTES, Kept, Shelf
+
+
+def kept(text: str = "hi", earlier: Kept | None = None) -> Kept:
+    return Kept(b"{}", (Message("user", text), Message("assistant", text)), earlier)
+
+
+def test_a_conversation_is_in_order() -> None:
+    third = kept("c", kept("b", kept("a")))
+    assert "".join(str(each.content) for each in third.conversation()) == "aabbcc"
+
+
+def test_what_a_conversation_holds_is_counted_in_each_of_its_responses() -> None:
+    first = kept("a" * 1000)
+    assert kept("b", first).size_bytes() > first.size_bytes() > 2 * 1000
+
+
+def test_a_tenant_finds_its_own_alone() -> None:
+    shelf = Shelf(10**6)
+    shelf.keep("a", "r", kept())
+    assert shelf.find("a", "r") is not None
+    assert shelf.find("b", "r") is None
+    assert not shelf.forget("b", "r")
+    assert shelf.forget("a", "r")
+    assert (len(shelf), shelf.held_bytes) == (0, 0)
+
+
+def test_the_one_that_was_not_used_for_the_longest_time_goes_first() -> None:
+    shelf = Shelf(10**6, limit=2)
+    shelf.keep("", "old", kept())
+    shelf.keep("", "new", kept())
+    shelf.find("", "old")
+    shelf.keep("", "newest", kept())
+    assert shelf.find("", "new") is None
+    assert shelf.find("", "old") is not None
+
+
+def test_one_that_is_larger_than_the_shelf_is_not_kept_and_costs_no_other() -> None:
+    shelf = Shelf(2 * ENTRY_BYTES + 4096)
+    shelf.keep("", "small", kept())
+    shelf.keep("", "large", kept("x" * 10_000))
+    assert shelf.find("", "large") is None
+    assert shelf.find("", "small") is not None
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(0, 5000)), max_size=40))
+def test_it_never_holds_more_than_its_limit(puts: list[tuple[str, int]]) -> None:
+    shelf = Shelf(20_000, limit=4)
+    for name, length in puts:
+        shelf.keep("", name, kept("x" * length))
+        held = [each for each in map(lambda n: shelf.find("", n), "abcdef") if each is not None]
+        assert shelf.held_bytes == sum(each.size_bytes() for each in held) <= 20_000
+        assert len(shelf) == len(held) <= 4
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query", "outcome"),
+    [
+        pytest.param("GET", "r", "", bytes, id="read"),
+        pytest.param("DELETE", "r", "", bytes, id="deleted"),
+        pytest.param("GET", "other", "", UnknownResponse, id="unknown"),
+        pytest.param("DELETE", "other", "", UnknownResponse, id="unknown-to-delete"),
+        pytest.param("POST", "r/cancel", "", Invalid, id="over"),
+        pytest.param("POST", "other/cancel", "", UnknownResponse, id="unknown-to-cancel"),
+        pytest.param("GET", "r/cancel", "", WrongMethod, id="cancel-is-posted"),
+        pytest.param("POST", "r", "", WrongMethod, id="it-is-not-posted-to"),
+        pytest.param("GET", "r", "stream=true", Invalid, id="a-query"),
+        pytest.param("GET", "r/items", "", UnknownPath, id="below-it"),
+        pytest.param("GET", "", "", UnknownPath, id="no-id"),
+    ],
+)
+def test_what_is_looked_up(method: str, path: str, query: str, outcome: type) -> None:
+    shelf = Shelf(10**6)
+    shelf.keep("", "r", kept())
+    assert isinstance(look_up(shelf, "", method, f"/v1/responses/{path}", query), outcome)
