@@ -126,7 +126,7 @@ class CompletionBody(Sampling, kw_only=True, forbid_unknown_fields=True):
 
 
 Prompt = str | list[int]
-Body = TypeVar("Body", ChatBody, CompletionBody)
+T = TypeVar("T")
 
 PROMPTS_LIMIT = 128
 _WHERE = re.compile(r" - at (?:`key` in )?`\$(.*)`$", re.DOTALL)
@@ -135,13 +135,13 @@ _FIELD = re.compile(r"(unknown|missing required) field `([^`]*)`")
 
 def parse_chat(body: bytes) -> ChatBody | Invalid:
     """Read the body of a chat completion."""
-    chat = _parse(_CHAT, body)
+    chat = parse(_CHAT, body)
     return chat if isinstance(chat, Invalid) else _check_chat(chat) or _check(chat) or chat
 
 
 def parse_completion(body: bytes) -> CompletionBody | Invalid:
     """Read the body of a completion."""
-    completion = _parse(_COMPLETION, body)
+    completion = parse(_COMPLETION, body)
     return completion if isinstance(completion, Invalid) else _check(completion) or completion
 
 
@@ -223,7 +223,8 @@ def _check(body: ChatBody | CompletionBody) -> Invalid | None:
     return None
 
 
-def _parse(decoder: msgspec.json.Decoder[Body], body: bytes) -> Body | Invalid:
+def parse(decoder: msgspec.json.Decoder[T], body: bytes) -> T | Invalid:
+    """Read a body."""
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:

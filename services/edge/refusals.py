@@ -57,6 +57,20 @@ class BodyTooLarge:
 
 
 @dataclass(frozen=True, slots=True)
+class BodyTooSlow:
+    """The body did not arrive in time."""
+
+    limit_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class NotJson:
+    """The body says of itself that it is something else."""
+
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
 class Overloaded:
     """The fleet is full; worth trying again after `retry_after_s`."""
 
@@ -86,6 +100,8 @@ Refusal = (
     | UnknownPath
     | WrongMethod
     | BodyTooLarge
+    | BodyTooSlow
+    | NotJson
     | Overloaded
     | Unavailable
     | Broken
@@ -99,6 +115,19 @@ class Answer:
     status: int
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+# What the client has not sent yet of its request is not waited for.
+CLOSE = ((b"connection", b"close"),)
+
+
+def unreadable(is_head_too_large: bool) -> Answer:
+    """The answer to what is no HTTP, or has more headers than are read."""
+    if is_head_too_large:
+        message = "The request's headers are too large."
+        return Answer(431, _error(message, "invalid_request_error", None, "headers_too_large"))
+    message = "This is not a valid HTTP request."
+    return Answer(400, _error(message, "invalid_request_error", None, "invalid_http"))
 
 
 def answer(refusal: Refusal) -> Answer:
@@ -123,9 +152,8 @@ def answer(refusal: Refusal) -> Answer:
                 "method_not_supported",
             )
             return Answer(405, body, ((b"allow", allowed.encode()),))
-        case BodyTooLarge(limit_bytes):
-            message = f"The request body is larger than {limit_bytes} bytes."
-            return Answer(413, _error(message, "invalid_request_error", None, "body_too_large"))
+        case BodyTooLarge() | BodyTooSlow() | NotJson():
+            return _unread(refusal)
         case Overloaded(message, retry_after_s):
             body = _error(message, "rate_limit_error", None, "overloaded")
             return Answer(429, body, _retry_after(retry_after_s))
@@ -134,6 +162,24 @@ def answer(refusal: Refusal) -> Answer:
             return Answer(503, body, _retry_after(retry_after_s))
         case Broken(message):
             return Answer(502, _error(message, "server_error", None, "stream_lost"))
+        case unreachable:
+            assert_never(unreachable)
+
+
+def _unread(refusal: BodyTooLarge | BodyTooSlow | NotJson) -> Answer:
+    """The HTTP answer to a body that was not read."""
+    match refusal:
+        case BodyTooLarge(limit_bytes):
+            message = f"The request body is larger than {limit_bytes} bytes."
+            return Answer(413, _error(message, "invalid_request_error", None, "body_too_large"))
+        case BodyTooSlow(limit_s):
+            message = f"The request body did not arrive within {limit_s:g} s."
+            body = _error(message, "invalid_request_error", None, "request_timeout")
+            return Answer(408, body, CLOSE)
+        case NotJson(content_type):
+            message = f"Send JSON: the content type is {content_type}, not application/json."
+            body = _error(message, "invalid_request_error", None, "unsupported_media_type")
+            return Answer(415, body)
         case unreachable:
             assert_never(unreachable)
 

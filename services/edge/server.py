@@ -4,38 +4,36 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from services.edge import events, metrics
 from services.edge.accounts import Accounts
 from services.edge.ask import Ask, chat_ask, completion_ask
 from services.edge.client import CLIENT
 from services.edge.config import Config
+from services.edge.cors import Cors
+from services.edge.doors import Door, Doors, Enter, closed
 from services.edge.exchange import Exchange
-from services.edge.http import JSON, Message, Receive, Send, read_body, send_answer, send_body
+from services.edge.http import JSON, Message, Receive, Send, send_answer, send_body
+from services.edge.reception import Reception
 from services.edge.refusals import (
-    BodyTooLarge,
     Invalid,
     Refusal,
     Unauthorized,
     Unavailable,
     UnknownModel,
     UnknownPath,
-    WrongMethod,
     answer,
 )
 from services.edge.relay import Hops
 from services.edge.tenants import Tenants
 from services.edge.visits import CLIENT_LEFT, Visit, Visits
 
-# Larger bodies are parsed in a thread: JSON of megabytes would stop every stream.
-PARSE_ON_LOOP_BYTES = 256 * 2**10
-
 Parse = Callable[[bytes], Ask | Invalid]
 GENERATING: dict[str, tuple[str, Parse]] = {
     "/v1/chat/completions": ("chat", chat_ask),
     "/v1/completions": ("text_completion", completion_ask),
 }
-READING = ("/v1/models", "/healthz", "/readyz", "/metrics")
 METRICS_TEXT = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -52,39 +50,60 @@ class Edge:
     ) -> None:
         self._config = config
         self._hops = hops
-        self._tenants = tenants
+        self._reception = Reception(config, tenants)
+        self._cors = Cors(config.cors_origins)
         self._visits = visits
         self._scrape = scrape
         self._created = int(time.time())
+        self._doors = self._all_doors()
         self.draining = False
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        if self._cors.is_configured:
+            send = self._cors.sending(scope, send)
         path, method = scope["path"], scope["method"]
-        door = GENERATING.get(path)
-        if door is not None and method == "POST":
-            endpoint, parse = door
-            visit = Visit(endpoint, dict(scope["headers"]), scope["extensions"][CLIENT])
-            await self._generate(visit, parse, receive, send)
-        elif path in READING and method in ("GET", "HEAD"):
-            await self._read(path, send)
+        door = self._doors.find(path)
+        if door is not None and door.takes(method):
+            await door.enter(scope, receive, send)
+        elif door is not None and method == "OPTIONS":
+            await self._tell_methods(door, scope, send)
         else:
-            await send_answer(send, answer(_no_door(method, path)), [])
+            await send_answer(send, answer(closed(door, method, path)), [])
 
-    async def _read(self, path: str, send: Send) -> None:
-        match path:
-            case "/healthz":
-                await send_body(send, 200, b'{"status":"ok"}', [JSON])
-            case "/readyz":
-                await self._readiness(send)
-            case "/v1/models":
-                pools = self._hops.fleet.pools
-                ready = {name: pool for name, pool in pools.items() if pool.ready}
-                await send_body(send, 200, events.models(ready, self._created), [JSON])
-            case _:
-                await send_body(send, 200, self._scrape(), [METRICS_TEXT])
+    def _all_doors(self) -> Doors:
+        reading: dict[str, Enter] = {
+            "/v1/models": self._models,
+            "/healthz": self._health,
+            "/readyz": self._readiness,
+            "/metrics": self._metrics,
+        }
+        generating = {
+            path: Door("POST", partial(self._generate, *door)) for path, door in GENERATING.items()
+        }
+        return Doors(
+            {**generating, **{path: Door("GET", enter) for path, enter in reading.items()}}
+        )
 
-    async def _readiness(self, send: Send) -> None:
+    async def _tell_methods(self, door: Door, scope: Message, send: Send) -> None:
+        allow = (b"allow", door.methods.encode())
+        headers = self._cors.preflight(dict(scope["headers"]), door.methods)
+        start = {"type": "http.response.start", "status": 204, "headers": [allow, *headers]}
+        await send(start)
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _health(self, scope: Message, receive: Receive, send: Send) -> None:
+        await send_body(send, 200, b'{"status":"ok"}', [JSON])
+
+    async def _metrics(self, scope: Message, receive: Receive, send: Send) -> None:
+        await send_body(send, 200, self._scrape(), [METRICS_TEXT])
+
+    async def _models(self, scope: Message, receive: Receive, send: Send) -> None:
+        pools = self._hops.fleet.pools
+        ready = {name: pool for name, pool in pools.items() if pool.ready}
+        await send_body(send, 200, events.models(ready, self._created), [JSON])
+
+    async def _readiness(self, scope: Message, receive: Receive, send: Send) -> None:
         missing = self._hops.fleet.missing(self._config.pools)
         if self.draining:
             await send_answer(send, answer(Unavailable("The edge is draining.")), [])
@@ -94,7 +113,10 @@ class Edge:
         else:
             await send_body(send, 200, b'{"status":"ready"}', [JSON])
 
-    async def _generate(self, visit: Visit, parse: Parse, receive: Receive, send: Send) -> None:
+    async def _generate(
+        self, endpoint: str, parse: Parse, scope: Message, receive: Receive, send: Send
+    ) -> None:
+        visit = Visit(endpoint, dict(scope["headers"]), scope["extensions"][CLIENT])
         metrics.open_requests.inc()
         try:
             refusal = await self._serve(visit, parse, receive, send)
@@ -112,11 +134,10 @@ class Edge:
     async def _serve(
         self, visit: Visit, parse: Parse, receive: Receive, send: Send
     ) -> Refusal | None:
-        key = visit.asked.get(b"authorization", b"").decode("latin-1")
-        tenant = self._tenants.recognise(key)
+        tenant = self._reception.recognise(visit.asked)
         if isinstance(tenant, Unauthorized):
             return tenant
-        ask = await self._read_ask(parse, receive)
+        ask = await self._reception.read(visit, parse, receive)
         if ask is None:
             visit.status = CLIENT_LEFT
             return None
@@ -126,11 +147,6 @@ class Edge:
             return UnknownModel(ask.model, ())
         with self._exchange(visit, ask, tenant) as exchange:
             return await exchange.begin() or await _respond(visit, exchange, send)
-
-    async def _read_ask(self, parse: Parse, receive: Receive) -> Ask | Refusal | None:
-        """What is asked, or None when the client left first. The body is not kept beside it."""
-        body = await read_body(receive, self._config.body_limit_bytes)
-        return body if body is None or isinstance(body, BodyTooLarge) else await _parse(parse, body)
 
     @contextmanager
     def _exchange(self, visit: Visit, ask: Ask, tenant: str) -> Iterator[Exchange]:
@@ -192,24 +208,10 @@ async def _cut_off(visit: Visit, send: Send) -> None:
         await send_answer(send, cut_off, visit.headers())
 
 
-async def _parse(parse: Parse, body: bytes) -> Ask | Invalid:
-    if len(body) > PARSE_ON_LOOP_BYTES:
-        return await asyncio.to_thread(parse, body)
-    return parse(body)
-
-
 def _leave(visit: Visit, serving: "asyncio.Task[None]") -> None:
     """End the serving task: its client left."""
     visit.status = CLIENT_LEFT
     serving.cancel()
-
-
-def _no_door(method: str, path: str) -> Refusal:
-    if path in GENERATING:
-        return WrongMethod(method, "POST")
-    if path in READING:
-        return WrongMethod(method, "GET")
-    return UnknownPath(method, path)
 
 
 class Admin:

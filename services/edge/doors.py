@@ -1,0 +1,48 @@
+"""The doors of the edge: what answers at a path, and which methods it takes. Pure."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from services.edge.http import Message, Receive, Send
+from services.edge.refusals import Refusal, UnknownPath, WrongMethod
+
+Enter = Callable[[Message, Receive, Send], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What answers at a path. One for GET answers HEAD too: the server leaves the body out."""
+
+    method: str  # GET or POST
+    enter: Enter
+
+    @property
+    def methods(self) -> str:
+        """What the header `Allow` says."""
+        return f"{'GET, HEAD' if self.method == 'GET' else self.method}, OPTIONS"
+
+    def takes(self, method: str) -> bool:
+        """Whether this method enters."""
+        return method == self.method or (method == "HEAD" and self.method == "GET")
+
+
+class Doors:
+    """The doors by path. One at a path that ends in `/` answers for all that is below it."""
+
+    def __init__(self, doors: Mapping[str, Door]) -> None:
+        self._at = doors
+        self._above = {path: door for path, door in doors.items() if path.endswith("/")}
+
+    def find(self, path: str) -> Door | None:
+        """The door at this path."""
+        door = self._at.get(path)
+        return self._below(path) if door is None else door
+
+    def _below(self, path: str) -> Door | None:
+        doors = (door for above, door in self._above.items() if path.startswith(above))
+        return next(doors, None)
+
+
+def closed(door: Door | None, method: str, path: str) -> Refusal:
+    """Why this method does not enter here."""
+    return UnknownPath(method, path) if door is None else WrongMethod(method, door.methods)
