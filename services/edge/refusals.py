@@ -34,6 +34,15 @@ class UnknownModel:
 
 
 @dataclass(frozen=True, slots=True)
+class WrongKind:
+    """The model does something else than was asked; `known` are those that do it."""
+
+    model: str
+    generates: bool
+    known: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class UnknownPath:
     """There is nothing at this path."""
 
@@ -97,6 +106,7 @@ Refusal = (
     Invalid
     | Unauthorized
     | UnknownModel
+    | WrongKind
     | UnknownPath
     | WrongMethod
     | BodyTooLarge
@@ -137,10 +147,8 @@ def answer(refusal: Refusal) -> Answer:
             return Answer(400, _error(message, "invalid_request_error", param, code))
         case Unauthorized(message):
             return Answer(401, _error(message, "invalid_request_error", None, "invalid_api_key"))
-        case UnknownModel(model, known):
-            message = f"The model `{model}` does not exist. {_known(known)}"
-            body = _error(message, "invalid_request_error", "model", "model_not_found")
-            return Answer(404, body)
+        case UnknownModel() | WrongKind():
+            return _no_such_model(refusal)
         case UnknownPath(method, path):
             message = f"Unknown request URL: {method} {path}."
             return Answer(404, _error(message, "invalid_request_error", None, "unknown_url"))
@@ -166,6 +174,18 @@ def answer(refusal: Refusal) -> Answer:
             assert_never(unreachable)
 
 
+def _no_such_model(refusal: UnknownModel | WrongKind) -> Answer:
+    """The HTTP answer where the model is none for the door."""
+    match refusal:
+        case UnknownModel(model, known):
+            message = f"The model `{model}` does not exist. {_known(known)}"
+        case WrongKind(model, generates, known):
+            message = f"The model `{model}` {_does(generates)}. {_known(known)}"
+        case unreachable:
+            assert_never(unreachable)
+    return Answer(404, _error(message, "invalid_request_error", "model", "model_not_found"))
+
+
 def _unread(refusal: BodyTooLarge | BodyTooSlow | NotJson) -> Answer:
     """The HTTP answer to a body that was not read."""
     match refusal:
@@ -182,6 +202,14 @@ def _unread(refusal: BodyTooLarge | BodyTooSlow | NotJson) -> Answer:
             return Answer(415, body)
         case unreachable:
             assert_never(unreachable)
+
+
+def _does(generates: bool) -> str:
+    if generates:
+        return (
+            "generates text and does not embed: use /v1/chat/completions, or here one that embeds"
+        )
+    return "embeds and does not generate: use /v1/embeddings, or here one that generates"
 
 
 def _known(known: tuple[str, ...]) -> str:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 from services.edge import events, metrics
 from services.edge.accounts import Accounts
@@ -13,8 +14,13 @@ from services.edge.client import CLIENT
 from services.edge.config import Config
 from services.edge.cors import Cors
 from services.edge.doors import Door, Doors, Enter, closed
+from services.edge.embeddings import Embeddings
 from services.edge.exchange import Exchange
+from services.edge.fitting import misfit, names
 from services.edge.http import JSON, Message, Receive, Send, send_answer, send_body
+from services.edge.inquiries import Inquiries
+from services.edge.inquiry import Inquiry
+from services.edge.openai_embeddings import parse_embedding
 from services.edge.reception import Reception
 from services.edge.refusals import (
     Invalid,
@@ -34,6 +40,14 @@ GENERATING: dict[str, tuple[str, Parse]] = {
     "/v1/chat/completions": ("chat", chat_ask),
     "/v1/completions": ("text_completion", completion_ask),
 }
+
+
+def inquiries_of(config: Config, hops: Hops) -> dict[str, Inquiry[Any]]:
+    """What is answered whole and generates nothing, by path."""
+    embeddings = Embeddings(hops, config.shortened)
+    return {"/v1/embeddings": Inquiry("embeddings", parse_embedding, embeddings.answer)}
+
+
 METRICS_TEXT = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -55,6 +69,7 @@ class Edge:
         self._visits = visits
         self._scrape = scrape
         self._created = int(time.time())
+        self._inquiries = Inquiries(self._reception, visits, hops.fleet)
         self._doors = self._all_doors()
         self.draining = False
 
@@ -81,9 +96,12 @@ class Edge:
         generating = {
             path: Door("POST", partial(self._generate, *door)) for path, door in GENERATING.items()
         }
-        return Doors(
-            {**generating, **{path: Door("GET", enter) for path, enter in reading.items()}}
-        )
+        inquiring = {
+            path: Door("POST", self._inquiries.door(inquiry))
+            for path, inquiry in inquiries_of(self._config, self._hops).items()
+        }
+        read = {path: Door("GET", enter) for path, enter in reading.items()}
+        return Doors({**generating, **inquiring, **read})
 
     async def _tell_methods(self, door: Door, scope: Message, send: Send) -> None:
         allow = (b"allow", door.methods.encode())
@@ -143,8 +161,9 @@ class Edge:
             return None
         if not isinstance(ask, Ask):
             return ask
-        if self._is_unknown(ask.model):
-            return UnknownModel(ask.model, ())
+        wrong = misfit(ask.model, self._hops.fleet.pools, generates=True)
+        if wrong is not None:
+            return wrong
         with self._exchange(visit, ask, tenant) as exchange:
             return await exchange.begin() or await _respond(visit, exchange, send)
 
@@ -171,17 +190,10 @@ class Edge:
             visit.client.unwatch()
             exchange.close()
 
-    def _is_unknown(self, model: str) -> bool:
-        pools = self._hops.fleet.pools
-        # An edge that has not heard of any worker yet cannot tell; the scheduler can.
-        return bool(pools) and not (model in pools and pools[model].generates)
-
     def _name_models(self, refusal: Refusal) -> Refusal:
         if not isinstance(refusal, UnknownModel):
             return refusal
-        pools = self._hops.fleet.pools
-        names = sorted(name for name, pool in pools.items() if pool.generates)
-        return UnknownModel(refusal.model, tuple(names))
+        return UnknownModel(refusal.model, names(self._hops.fleet.pools, generates=True))
 
 
 async def _respond(visit: Visit, exchange: Exchange, send: Send) -> Refusal | None:

@@ -26,6 +26,7 @@ from services.edge.refusals import (
     Unavailable,
     UnknownModel,
     UnknownPath,
+    WrongKind,
     WrongMethod,
     answer,
 )
@@ -124,6 +125,7 @@ def test_fallback_finds_nobody(fleet: list[Worker], excluded: list[str], served:
         (Invalid("no", "n", "c"), 400),
         (Unauthorized("no"), 401),
         (UnknownModel("m", ("a", "b")), 404),
+        (WrongKind("m", True, ("a",)), 404),
         (UnknownPath("GET", "/x"), 404),
         (WrongMethod("GET", "POST"), 405),
         (BodyTooLarge(5), 413),
@@ -144,7 +146,7 @@ def test_every_refusal_has_its_status(refusal: Refusal, status: int) -> None:
 
 
 def test_the_table_above_is_whole() -> None:
-    assert len(get_args(Refusal)) == 11
+    assert len(get_args(Refusal)) == 12
 
 
 def test_a_key_may_be_given_by_its_digest() -> None:
