@@ -87,6 +87,13 @@ class Replica:
             call.cancel()
         return response.results[0] if isinstance(response, pb.EncodeBatchesResponse) else None
 
+    async def decode(self, message: pb.DecodeRequest) -> pb.DecodeResponse | Refusal | None:
+        """The text of token ids, or None when this replica was lost before it answered."""
+        try:
+            return await self._stub.Decode(message)
+        except grpc.aio.AioRpcError as error:
+            return _decode_refusal(error, message.model)
+
     async def close(self) -> None:
         """Give the channel back."""
         await self._channel.close()
@@ -133,6 +140,27 @@ class Encoders:
             return Unavailable("No tokenizer is reachable.")
         return _read(result, message.model)
 
+    async def decode(self, model: str, token_ids: Sequence[int]) -> str | Refusal:
+        """The text of token ids, special tokens included."""
+        message = pb.DecodeRequest(model=model, token_ids=token_ids, keep_special_tokens=True)
+        decoded = await self._decode(message)
+        return decoded.text if isinstance(decoded, pb.DecodeResponse) else decoded
+
+    async def token_texts(self, model: str, token_ids: Sequence[int]) -> list[str] | Refusal:
+        """What the vocabulary calls each of these tokens."""
+        message = pb.DecodeRequest(model=model, token_ids=token_ids, list_tokens=True)
+        decoded = await self._decode(message)
+        return list(decoded.tokens) if isinstance(decoded, pb.DecodeResponse) else decoded
+
+    async def _decode(self, message: pb.DecodeRequest) -> pb.DecodeResponse | Refusal:
+        replica = None
+        for _ in range(ATTEMPTS):
+            replica = self._choose(replica)
+            answer = await replica.decode(message)
+            if answer is not None:
+                return answer
+        return Unavailable("No tokenizer is reachable.")
+
     def _choose(self, failed: Replica | None) -> Replica:
         """The least busy replica, and not the one that failed just now if there is another."""
         return min(
@@ -154,6 +182,16 @@ class Encoders:
         try:
             return await retrying(once)
         except RetryError:
+            return None
+
+
+def _decode_refusal(error: grpc.aio.AioRpcError, model: str) -> Refusal | None:
+    match error.code():
+        case grpc.StatusCode.NOT_FOUND:
+            return UnknownModel(model, ())
+        case grpc.StatusCode.INVALID_ARGUMENT:
+            return Invalid(error.details() or "The token ids cannot be decoded", "prompt")
+        case _:
             return None
 
 

@@ -136,7 +136,7 @@ _FIELD = re.compile(r"(unknown|missing required) field `([^`]*)`")
 def parse_chat(body: bytes) -> ChatBody | Invalid:
     """Read the body of a chat completion."""
     chat = parse(_CHAT, body)
-    return chat if isinstance(chat, Invalid) else _check_chat(chat) or _check(chat) or chat
+    return chat if isinstance(chat, Invalid) else check_chat(chat) or chat
 
 
 def parse_completion(body: bytes) -> CompletionBody | Invalid:
@@ -187,6 +187,11 @@ def max_tokens(body: ChatBody | CompletionBody) -> int | None:
 
 def _is_token(item: object) -> bool:
     return type(item) is int and 0 <= item < 2**32
+
+
+def check_chat(chat: ChatBody) -> Invalid | None:
+    """What is wrong with a chat beyond the types of its parts."""
+    return _check_chat(chat) or _check(chat)
 
 
 def _check_chat(chat: ChatBody) -> Invalid | None:

@@ -13,7 +13,7 @@ from services.edge.ask import Ask, chat_ask, completion_ask
 from services.edge.client import CLIENT
 from services.edge.config import Config
 from services.edge.cors import Cors
-from services.edge.doors import Door, Doors, Enter, closed
+from services.edge.doors import Door, Doors, closed
 from services.edge.embeddings import Embeddings
 from services.edge.exchange import Exchange
 from services.edge.fitting import misfit, names
@@ -21,6 +21,8 @@ from services.edge.http import JSON, Message, Receive, Send, send_answer, send_b
 from services.edge.inquiries import Inquiries
 from services.edge.inquiry import Inquiry
 from services.edge.openai_embeddings import parse_embedding
+from services.edge.openai_tokens import parse_detokenize, parse_tokenize
+from services.edge.reading import Reading
 from services.edge.reception import Reception
 from services.edge.refusals import (
     Invalid,
@@ -33,6 +35,7 @@ from services.edge.refusals import (
 )
 from services.edge.relay import Hops
 from services.edge.tenants import Tenants
+from services.edge.tokens import Tokens
 from services.edge.visits import CLIENT_LEFT, Visit, Visits
 
 Parse = Callable[[bytes], Ask | Invalid]
@@ -44,11 +47,12 @@ GENERATING: dict[str, tuple[str, Parse]] = {
 
 def inquiries_of(config: Config, hops: Hops) -> dict[str, Inquiry[Any]]:
     """What is answered whole and generates nothing, by path."""
-    embeddings = Embeddings(hops, config.shortened)
-    return {"/v1/embeddings": Inquiry("embeddings", parse_embedding, embeddings.answer)}
-
-
-METRICS_TEXT = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
+    embeddings, tokens = Embeddings(hops, config.shortened), Tokens(hops)
+    return {
+        "/v1/embeddings": Inquiry("embeddings", parse_embedding, embeddings.answer),
+        "/tokenize": Inquiry("tokenize", parse_tokenize, tokens.tokenize),
+        "/detokenize": Inquiry("detokenize", parse_detokenize, tokens.detokenize),
+    }
 
 
 class Edge:
@@ -67,11 +71,13 @@ class Edge:
         self._reception = Reception(config, tenants)
         self._cors = Cors(config.cors_origins)
         self._visits = visits
-        self._scrape = scrape
-        self._created = int(time.time())
+        self._reading = Reading(config, hops.fleet, self._reception, scrape, self._is_draining)
         self._inquiries = Inquiries(self._reception, visits, hops.fleet)
         self._doors = self._all_doors()
         self.draining = False
+
+    def _is_draining(self) -> bool:
+        return self.draining
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -87,12 +93,6 @@ class Edge:
             await send_answer(send, answer(closed(door, method, path)), [])
 
     def _all_doors(self) -> Doors:
-        reading: dict[str, Enter] = {
-            "/v1/models": self._models,
-            "/healthz": self._health,
-            "/readyz": self._readiness,
-            "/metrics": self._metrics,
-        }
         generating = {
             path: Door("POST", partial(self._generate, *door)) for path, door in GENERATING.items()
         }
@@ -100,8 +100,8 @@ class Edge:
             path: Door("POST", self._inquiries.door(inquiry))
             for path, inquiry in inquiries_of(self._config, self._hops).items()
         }
-        read = {path: Door("GET", enter) for path, enter in reading.items()}
-        return Doors({**generating, **inquiring, **read})
+        reading = {path: Door("GET", enter) for path, enter in self._reading.doors().items()}
+        return Doors({**generating, **inquiring, **reading})
 
     async def _tell_methods(self, door: Door, scope: Message, send: Send) -> None:
         allow = (b"allow", door.methods.encode())
@@ -109,27 +109,6 @@ class Edge:
         start = {"type": "http.response.start", "status": 204, "headers": [allow, *headers]}
         await send(start)
         await send({"type": "http.response.body", "body": b""})
-
-    async def _health(self, scope: Message, receive: Receive, send: Send) -> None:
-        await send_body(send, 200, b'{"status":"ok"}', [JSON])
-
-    async def _metrics(self, scope: Message, receive: Receive, send: Send) -> None:
-        await send_body(send, 200, self._scrape(), [METRICS_TEXT])
-
-    async def _models(self, scope: Message, receive: Receive, send: Send) -> None:
-        pools = self._hops.fleet.pools
-        ready = {name: pool for name, pool in pools.items() if pool.ready}
-        await send_body(send, 200, events.models(ready, self._created), [JSON])
-
-    async def _readiness(self, scope: Message, receive: Receive, send: Send) -> None:
-        missing = self._hops.fleet.missing(self._config.pools)
-        if self.draining:
-            await send_answer(send, answer(Unavailable("The edge is draining.")), [])
-        elif missing:
-            reason = f"No worker is ready for {', '.join(missing)}."
-            await send_answer(send, answer(Unavailable(reason)), [])
-        else:
-            await send_body(send, 200, b'{"status":"ready"}', [JSON])
 
     async def _generate(
         self, endpoint: str, parse: Parse, scope: Message, receive: Receive, send: Send

@@ -60,6 +60,16 @@ class ScriptedTokenizer(tokenizer_rpc.TokenizerServiceServicer):
             results = [] if self.forgets else [self._encode(item) for item in request.items]
             yield tokenizer.EncodeBatchesResponse(batch=request.batch, results=results)
 
+    async def Decode(
+        self, request: tokenizer.DecodeRequest, context: Any
+    ) -> tokenizer.DecodeResponse:
+        if self.dead:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "dead")
+        if max(request.token_ids, default=0) > 0x10FFFF:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no such token id")
+        text = "".join(map(chr, request.token_ids))
+        return tokenizer.DecodeResponse(text=text, tokens=text if request.list_tokens else ())
+
     def _encode(self, item: tokenizer.EncodeRequest) -> tokenizer.EncodeResult:
         if item.HasField("chat"):
             text = "".join(message.content for message in item.chat.messages)
