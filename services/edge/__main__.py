@@ -13,6 +13,7 @@ from structlog.stdlib import BoundLogger
 from headway.scheduler.v1 import scheduler_pb2_grpc as rpc
 from observability.telemetry import start_logs, start_telemetry
 from services.edge.accounts import Accounts
+from services.edge.channels import Channels
 from services.edge.config import Config
 from services.edge.encoding import Encoders
 from services.edge.fleet import Fleet
@@ -69,8 +70,14 @@ async def hops_of(config: Config, log: BoundLogger) -> AsyncIterator[Hops]:
     async with grpc.aio.insecure_channel(config.scheduler, options=CHANNEL_OPTIONS) as channel:
         stub: rpc.SchedulerServiceAsyncStub = rpc.SchedulerServiceStub(channel)
         fleet, pipes, encoders = Fleet(stub), Pipes(config.pipe_idle_s), Encoders(config.tokenizers)
-        fleet.changed = lambda: pipes.keep({worker.address for worker in fleet.workers})
-        placer = Placer(stub, fleet)
+        channels, placer = Channels(), Placer(stub, fleet)
+
+        def keep() -> None:
+            addresses = {worker.address for worker in fleet.workers}
+            pipes.keep(addresses)
+            channels.keep(addresses)
+
+        fleet.changed = keep
         owners = [
             ("the fleet", fleet.run()),
             ("the scheduler's stream", placer.conversation.run()),
@@ -79,9 +86,10 @@ async def hops_of(config: Config, log: BoundLogger) -> AsyncIterator[Hops]:
         try:
             async with owned(owners, log):
                 try:
-                    yield Hops(encoders, placer, pipes, fleet, config.resume_limit)
+                    yield Hops(encoders, placer, pipes, channels, fleet, config.resume_limit)
                 finally:
                     await pipes.close()
+                    await channels.close()
         finally:
             for replica in encoders.replicas:
                 await replica.close()

@@ -1,6 +1,6 @@
 """The ways to ask for generated text: what is read there, and how it is refused. Pure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -13,9 +13,9 @@ from services.edge.refusals import Answer, Invalid, Refusal, answer
 from services.edge.response_events import Keep, ResponsesForm
 from services.edge.responses import ResponsesAsk, in_responses_words, read_responses
 from services.edge.shelf import Kept, Shelf
+from services.edge.tenants import Headers, bearer, key_or_bearer
 
 Read = TypeVar("Read")
-Asked = Mapping[bytes, bytes]  # a request's headers
 
 
 class Api(Protocol[Read]):
@@ -25,7 +25,7 @@ class Api(Protocol[Read]):
     def endpoint(self) -> str:
         """Its name in metrics, traces and logs."""
 
-    def authorization(self, asked: Asked) -> str:
+    def authorization(self, asked: Headers) -> str:
         """What the caller shows, as the `Authorization` header has it."""
 
     def read(self, body: bytes) -> Read | Invalid:
@@ -38,17 +38,6 @@ class Api(Protocol[Read]):
         """The answer to a refusal."""
 
 
-def bearer(asked: Asked) -> str:
-    """What OpenAI's callers show."""
-    return asked.get(b"authorization", b"").decode("latin-1")
-
-
-def key_or_bearer(asked: Asked) -> str:
-    """What Anthropic's callers show."""
-    key = asked.get(b"x-api-key", b"").decode("latin-1")
-    return f"Bearer {key}" if key else bearer(asked)
-
-
 @dataclass(frozen=True, slots=True)
 class OpenAI:
     """Chat or plain completions."""
@@ -56,7 +45,7 @@ class OpenAI:
     endpoint: str
     parse: Callable[[bytes], Ask | Invalid]
 
-    def authorization(self, asked: Asked) -> str:
+    def authorization(self, asked: Headers) -> str:
         """The header itself."""
         return bearer(asked)
 
@@ -80,7 +69,7 @@ class Responses:
     shelf: Shelf
     endpoint: str = "responses"
 
-    def authorization(self, asked: Asked) -> str:
+    def authorization(self, asked: Headers) -> str:
         """The header itself."""
         return bearer(asked)
 
@@ -120,7 +109,7 @@ class Messages:
 
     endpoint: str = "messages"
 
-    def authorization(self, asked: Asked) -> str:
+    def authorization(self, asked: Headers) -> str:
         """The header, or Anthropic's own for a key."""
         return key_or_bearer(asked)
 

@@ -10,9 +10,12 @@ import asyncio
 from collections.abc import Callable
 
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from services.edge.refusals import unreadable
 
 LAST_CALL_S = 0.3
+HEAD_LIMIT_BYTES = 64 * 2**10  # the request line and the headers
 
 CLIENT = "headway.client"  # the extension's name in an ASGI scope
 
@@ -56,7 +59,7 @@ class HeadTransport:
 class Client:
     """Whoever asked, for one request."""
 
-    __slots__ = ("_flow", "_has_left", "_left", "_write", "hold_head", "takes_chunks")
+    __slots__ = ("_flow", "_has_left", "_left", "_write", "hold_head", "is_whole", "takes_chunks")
 
     def __init__(
         self,
@@ -71,6 +74,7 @@ class Client:
         self._has_left = False
         self._left: Callable[[], None] | None = None
         self.takes_chunks = http_version == "1.1"
+        self.is_whole = False  # all of the request's body has arrived
 
     def write(self, body: bytes) -> bool:
         """Send a part of a chunked body that has begun; false if it is read too slowly, or left."""
@@ -97,21 +101,47 @@ class Client:
             self._left()
 
 
+class HeadTooLarge(Exception):
+    """A request's head is over the limit."""
+
+
 class Protocol(HttpToolsProtocol):
     """uvicorn's protocol with a Client in the scope of each request, as an extension."""
 
     # Slots: with two attributes more than uvicorn's own, Python would no longer share the keys of
     # the instances' dictionaries, and each connection would take 1.3 kB more.
-    __slots__ = ("_clients", "_is_last_call")
+    __slots__ = ("_clients", "_fed_bytes", "_head_bytes", "_in_head", "_is_last_call")
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin without a request."""
         super().connection_made(transport)
         self._clients: list[Client] = []  # several where requests are pipelined
         self._is_last_call = False
+        self._in_head = True
+        self._fed_bytes = 0  # just now, since the last request's end
+        self._head_bytes = 0  # of earlier feeds
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what arrived, but no endless head: httptools has no limit of its own."""
+        self._fed_bytes = len(data)
+        super().data_received(data)
+        if self._in_head:
+            self._head_bytes += self._fed_bytes
+            if self._head_bytes > HEAD_LIMIT_BYTES and not self.transport.is_closing():
+                self.send_400_response("")
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what cannot be read, as OpenAI would write it; uvicorn's `msg` is plain text."""
+        refused = unreadable(self._head_bytes > HEAD_LIMIT_BYTES)
+        head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+        self.transport.write(STATUS_LINE[refused.status] + head % len(refused.body) + refused.body)
+        self.transport.close()
 
     def on_headers_complete(self) -> None:
         """Add the client to the request that uvicorn just made, whose task has not begun."""
+        self._in_head = False
+        if self._head_bytes + self._fed_bytes > HEAD_LIMIT_BYTES:
+            self._measure_head()
         before = self.cycle
         super().on_headers_complete()
         if self.cycle is before:
@@ -125,6 +155,22 @@ class Protocol(HttpToolsProtocol):
         self.scope["extensions"] = {CLIENT: client}  # type: ignore[dict-item]
         if self._is_last_call:
             self.cycle.keep_alive = False
+
+    def _measure_head(self) -> None:
+        """The body may have come with the head: count. What is raised ends in a 431."""
+        self._head_bytes = len(self.url) + sum(
+            len(name) + len(value) for name, value in self.headers
+        )
+        if self._head_bytes > HEAD_LIMIT_BYTES:
+            raise HeadTooLarge
+
+    def on_message_complete(self) -> None:
+        """Note that the body is whole; a head comes next."""
+        super().on_message_complete()
+        self._in_head = True
+        self._head_bytes = self._fed_bytes = 0
+        if self._clients:
+            self._clients[-1].is_whole = True
 
     def shutdown(self) -> None:
         """The server closes: answer what was asked, or is on its way, and nothing after that."""

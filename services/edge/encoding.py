@@ -143,12 +143,20 @@ class Encoders:
     async def decode(self, model: str, token_ids: Sequence[int]) -> str | Refusal:
         """The text of token ids, special tokens included."""
         message = pb.DecodeRequest(model=model, token_ids=token_ids, keep_special_tokens=True)
+        decoded = await self._decode(message)
+        return decoded.text if isinstance(decoded, pb.DecodeResponse) else decoded
+
+    async def token_texts(self, model: str, token_ids: Sequence[int]) -> list[str] | Refusal:
+        """What the vocabulary calls each of these tokens."""
+        message = pb.DecodeRequest(model=model, token_ids=token_ids, list_tokens=True)
+        decoded = await self._decode(message)
+        return list(decoded.tokens) if isinstance(decoded, pb.DecodeResponse) else decoded
+
+    async def _decode(self, message: pb.DecodeRequest) -> pb.DecodeResponse | Refusal:
         replica = None
         for _ in range(ATTEMPTS):
             replica = self._choose(replica)
             answer = await replica.decode(message)
-            if isinstance(answer, pb.DecodeResponse):
-                return answer.text
             if answer is not None:
                 return answer
         return Unavailable("No tokenizer is reachable.")
@@ -181,7 +189,7 @@ def _decode_refusal(error: grpc.aio.AioRpcError, model: str) -> Refusal | None:
     match error.code():
         case grpc.StatusCode.NOT_FOUND:
             return UnknownModel(model, ())
-        case grpc.StatusCode.INVALID_ARGUMENT | grpc.StatusCode.OUT_OF_RANGE:
+        case grpc.StatusCode.INVALID_ARGUMENT:
             return Invalid(error.details() or "The token ids cannot be decoded", "prompt")
         case _:
             return None

@@ -211,19 +211,31 @@ def usage_json(usage: Usage) -> dict[str, Any]:
 
 
 def models(pools: Mapping[str, Pool], created: int) -> bytes:
-    """The list of models, by name; an adapter names the model that it adapts."""
-    entries = [
-        {
-            "id": name,
-            "object": "model",
-            "created": created,
-            "owned_by": "headway",
-            "max_model_len": pool.max_model_tokens,
-            **({"parent": pool.parent} if pool.parent else {}),
-        }
-        for name, pool in sorted(pools.items())
-    ]
+    """The list of models, by name."""
+    entries = [_model(name, pool, created) for name, pool in sorted(pools.items())]
     return _json({"object": "list", "data": entries})
+
+
+def model(name: str, pool: Pool, created: int) -> bytes:
+    """One model."""
+    return _json(_model(name, pool, created))
+
+
+def _model(name: str, pool: Pool, created: int) -> dict[str, Any]:
+    """A model's entry; an adapter names the model that it adapts."""
+    return {
+        "id": name,
+        "object": "model",
+        "created": created,
+        "owned_by": "headway",
+        "max_model_len": pool.max_model_tokens,
+        **({"parent": pool.parent} if pool.parent else {}),
+    }
+
+
+def version(number: str) -> bytes:
+    """What runs here."""
+    return _json({"version": number})
 
 
 def accounts(kept: list[dict[str, Any]] | dict[str, Any]) -> bytes:

@@ -61,10 +61,6 @@ class Fleet:
         """What a name stands for that a client asks for."""
         return served(name, self.pools)
 
-    def is_unknown(self, name: str) -> bool:
-        """Whether nobody generates by this name. Before any worker is heard of, nobody can tell."""
-        return bool(self.pools) and not (name in self.pools and self.pools[name].generates)
-
     def missing(self, models: Sequence[str]) -> list[str]:
         """Those of these models that no worker is ready for."""
         return [name for name in models if name not in self.pools or not self.pools[name].ready]

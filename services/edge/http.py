@@ -10,7 +10,16 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
-JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
+APPLICATION_JSON = b"application/json"
+JSON: tuple[bytes, bytes] = (b"content-type", APPLICATION_JSON)
+
+
+def is_json(content_type: bytes | None) -> bool:
+    """Whether a body of this content type may be read; one that says nothing of itself may."""
+    if content_type is None or content_type == APPLICATION_JSON:
+        return True  # nearly always
+    media_type = content_type.partition(b";")[0].strip().lower()
+    return media_type == APPLICATION_JSON or media_type.endswith(b"+json")
 
 
 async def read_body(receive: Receive, limit_bytes: int) -> bytes | BodyTooLarge | None:

@@ -17,7 +17,6 @@ from services.serving import ListenError
 BACKLOG = 4096
 DATE_S = 1.0  # the precision of a Date header
 KEEP_ALIVE_S = 75  # longer than balancers in front keep an idle connection, which is 60 s at most
-HEADERS_LIMIT_BYTES = 64 * 2**10
 
 HANDSHAKES_S = 0.05
 """Handshakes that had begun when a port is left end within this, unless a client is far away."""
@@ -90,7 +89,6 @@ async def serving(
                 proxy_headers=False,  # nothing here reads the client's address
                 timeout_keep_alive=KEEP_ALIVE_S,
                 backlog=BACKLOG,
-                h11_max_incomplete_event_size=HEADERS_LIMIT_BYTES,
                 timeout_graceful_shutdown=max(1, round(drain_s)),
             )
         )

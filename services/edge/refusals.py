@@ -34,6 +34,15 @@ class UnknownModel:
 
 
 @dataclass(frozen=True, slots=True)
+class WrongKind:
+    """The model does something else than was asked; `known` are those that do it."""
+
+    model: str
+    generates: bool
+    known: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class UnknownPath:
     """There is nothing at this path."""
 
@@ -64,6 +73,20 @@ class BodyTooLarge:
 
 
 @dataclass(frozen=True, slots=True)
+class BodyTooSlow:
+    """The body did not arrive in time."""
+
+    limit_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class NotJson:
+    """The body says of itself that it is something else."""
+
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
 class Overloaded:
     """The fleet is full; worth trying again after `retry_after_s`."""
 
@@ -90,10 +113,13 @@ Refusal = (
     Invalid
     | Unauthorized
     | UnknownModel
+    | WrongKind
     | UnknownPath
     | UnknownResponse
     | WrongMethod
     | BodyTooLarge
+    | BodyTooSlow
+    | NotJson
     | Overloaded
     | Unavailable
     | Broken
@@ -121,9 +147,25 @@ class Answer:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
+# What the client has not sent yet of its request is not waited for.
+CLOSE = ((b"connection", b"close"),)
+
+
+def unreadable(is_head_too_large: bool) -> Answer:
+    """The answer to what is no HTTP, or has more headers than are read."""
+    if is_head_too_large:
+        message = "The request's headers are too large."
+        return _in_openais_words(Fault(431, message, _INVALID, None, "headers_too_large"))
+    message = "This is not a valid HTTP request."
+    return _in_openais_words(Fault(400, message, _INVALID, None, "invalid_http"))
+
+
 def answer(refusal: Refusal) -> Answer:
     """The HTTP answer to a refusal, in OpenAI's words."""
-    told = fault(refusal)
+    return _in_openais_words(fault(refusal))
+
+
+def _in_openais_words(told: Fault) -> Answer:
     error = {
         "message": told.message,
         "type": told.kind,
@@ -140,15 +182,14 @@ def fault(refusal: Refusal) -> Fault:
             return Fault(400, message, _INVALID, param, code)
         case Unauthorized(message):
             return Fault(401, message, _INVALID, None, "invalid_api_key")
-        case UnknownModel() | UnknownPath() | UnknownResponse():
+        case UnknownModel() | WrongKind() | UnknownPath() | UnknownResponse():
             return _unknown(refusal)
         case WrongMethod(method, allowed):
             message = f"Not allowed to {method} here; use {allowed}."
             allow = ((b"allow", allowed.encode()),)
             return Fault(405, message, _INVALID, None, "method_not_supported", allow)
-        case BodyTooLarge(limit_bytes):
-            message = f"The request body is larger than {limit_bytes} bytes."
-            return Fault(413, message, _INVALID, None, "body_too_large")
+        case BodyTooLarge() | BodyTooSlow() | NotJson():
+            return _unread(refusal)
         case Overloaded(message, retry_after_s):
             later = _retry_after(retry_after_s)
             return Fault(429, message, "rate_limit_error", None, "overloaded", later)
@@ -164,10 +205,13 @@ def fault(refusal: Refusal) -> Fault:
 _INVALID = "invalid_request_error"
 
 
-def _unknown(refusal: UnknownModel | UnknownPath | UnknownResponse) -> Fault:
+def _unknown(refusal: UnknownModel | WrongKind | UnknownPath | UnknownResponse) -> Fault:
     match refusal:
         case UnknownModel(model, known):
             message = f"The model `{model}` does not exist. {_known(known)}"
+            return Fault(404, message, _INVALID, "model", "model_not_found")
+        case WrongKind(model, generates, known):
+            message = f"The model `{model}` {_does(generates)}. {_known(known)}"
             return Fault(404, message, _INVALID, "model", "model_not_found")
         case UnknownPath(method, path):
             message = f"Unknown request URL: {method} {path}."
@@ -177,6 +221,30 @@ def _unknown(refusal: UnknownModel | UnknownPath | UnknownResponse) -> Fault:
             return Fault(404, message, _INVALID)
         case unreachable:
             assert_never(unreachable)
+
+
+def _unread(refusal: BodyTooLarge | BodyTooSlow | NotJson) -> Fault:
+    """What a body that was not read comes to."""
+    match refusal:
+        case BodyTooLarge(limit_bytes):
+            message = f"The request body is larger than {limit_bytes} bytes."
+            return Fault(413, message, _INVALID, None, "body_too_large")
+        case BodyTooSlow(limit_s):
+            message = f"The request body did not arrive within {limit_s:g} s."
+            return Fault(408, message, _INVALID, None, "request_timeout", CLOSE)
+        case NotJson(content_type):
+            message = f"Send JSON: the content type is {content_type}, not application/json."
+            return Fault(415, message, _INVALID, None, "unsupported_media_type")
+        case unreachable:
+            assert_never(unreachable)
+
+
+def _does(generates: bool) -> str:
+    if generates:
+        return (
+            "generates text and does not embed: use /v1/chat/completions, or here one that embeds"
+        )
+    return "embeds and does not generate: use /v1/embeddings, or here one that generates"
 
 
 def _known(known: tuple[str, ...]) -> str:

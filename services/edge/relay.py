@@ -18,6 +18,7 @@ from headway.scheduler.v1 import scheduler_pb2 as scheduler
 from headway.tokenizer.v1 import tokenizer_pb2 as tokenizer
 from headway.worker.v1 import worker_pb2 as worker
 from services.edge import resume
+from services.edge.channels import Channels
 from services.edge.encoding import Encoded, Encoders
 from services.edge.fleet import Fleet
 from services.edge.inbox import Inbox
@@ -36,6 +37,7 @@ class Hops:
     encoders: Encoders
     placer: Placer
     pipes: Pipes
+    channels: Channels
     fleet: Fleet
     resume_limit: int
 

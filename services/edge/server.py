@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from services.edge import events, metrics
@@ -13,31 +14,44 @@ from services.edge.ask import Ask
 from services.edge.client import CLIENT
 from services.edge.collecting import Collector
 from services.edge.config import Config
+from services.edge.cors import Cors
+from services.edge.doors import Door, Doors, closed
+from services.edge.embeddings import Embeddings
 from services.edge.exchange import Exchange
-from services.edge.http import JSON, Message, Receive, Send, read_body, send_answer, send_body
-from services.edge.lookups import Lookups
+from services.edge.fitting import misfit, names
+from services.edge.http import JSON, Message, Receive, Send, send_answer, send_body
+from services.edge.inquiries import Inquiries
+from services.edge.inquiry import Inquiry
+from services.edge.lookups import RESPONSES, KeptResponses, counting
+from services.edge.openai_embeddings import parse_embedding
+from services.edge.openai_tokens import parse_detokenize, parse_tokenize
+from services.edge.reading import Reading
+from services.edge.reception import Reception
 from services.edge.refusals import (
-    BodyTooLarge,
-    Invalid,
     Refusal,
     Unauthorized,
     Unavailable,
     UnknownModel,
     UnknownPath,
-    WrongMethod,
     answer,
 )
 from services.edge.relay import Hops
 from services.edge.shelf import Shelf
 from services.edge.streaming import Stream
 from services.edge.tenants import Tenants
+from services.edge.tokens import Tokens
 from services.edge.visits import CLIENT_LEFT, Visit, Visits
 
-# Larger bodies are parsed in a thread: JSON of megabytes would stop every stream.
-PARSE_ON_LOOP_BYTES = 256 * 2**10
 
-READING = ("/v1/models", "/healthz", "/readyz", "/metrics")
-METRICS_TEXT = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
+def inquiries_of(config: Config, hops: Hops) -> dict[str, Inquiry[Any]]:
+    """What is answered whole and generates nothing, by path."""
+    embeddings, tokens = Embeddings(hops, config.shortened), Tokens(hops)
+    return {
+        "/v1/embeddings": Inquiry("embeddings", parse_embedding, embeddings.answer),
+        "/tokenize": Inquiry("tokenize", parse_tokenize, tokens.tokenize),
+        "/detokenize": Inquiry("detokenize", parse_detokenize, tokens.detokenize),
+        "/v1/messages/count_tokens": counting(hops),
+    }
 
 
 class Edge:
@@ -53,55 +67,54 @@ class Edge:
     ) -> None:
         self._config = config
         self._hops = hops
-        self._tenants = tenants
+        self._reception = Reception(config, tenants)
+        self._cors = Cors(config.cors_origins)
         self._visits = visits
-        self._scrape = scrape
-        self._created = int(time.time())
-        shelf = Shelf(config.responses_store_bytes)
-        self._apis = apis(shelf)
-        self._lookups = Lookups(hops, tenants, shelf, config.body_limit_bytes, self._name_models)
+        self._shelf = Shelf(config.responses_store_bytes)
+        self._reading = Reading(config, hops.fleet, self._reception, scrape, self._is_draining)
+        self._inquiries = Inquiries(self._reception, visits, hops.fleet)
+        self._doors = self._all_doors()
         self.draining = False
+
+    def _is_draining(self) -> bool:
+        return self.draining
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        if self._cors.is_configured:
+            send = self._cors.sending(scope, send)
         path, method = scope["path"], scope["method"]
-        api = self._apis.get(path)
-        if api is not None and method == "POST":
-            visit = Visit(api.endpoint, dict(scope["headers"]), scope["extensions"][CLIENT])
-            await self._generate(visit, api, receive, send)
-        elif api is not None:
-            await send_answer(send, api.refused(WrongMethod(method, "POST")), [])
-        elif self._lookups.has(path):
-            await self._lookups(scope, receive, send)
-        elif path in READING and method in ("GET", "HEAD"):
-            await self._read(path, send)
+        door = self._doors.find(path)
+        if door is not None and door.takes(method):
+            await door.enter(scope, receive, send)
+        elif door is not None and method == "OPTIONS":
+            await self._tell_methods(door, scope, send)
         else:
-            await send_answer(send, answer(_no_door(method, path)), [])
+            await send_answer(send, closed(door, method, path), [])
 
-    async def _read(self, path: str, send: Send) -> None:
-        match path:
-            case "/healthz":
-                await send_body(send, 200, b'{"status":"ok"}', [JSON])
-            case "/readyz":
-                await self._readiness(send)
-            case "/v1/models":
-                pools = self._hops.fleet.pools
-                ready = {name: pool for name, pool in pools.items() if pool.ready}
-                await send_body(send, 200, events.models(ready, self._created), [JSON])
-            case _:
-                await send_body(send, 200, self._scrape(), [METRICS_TEXT])
+    def _all_doors(self) -> Doors:
+        generating = {
+            path: Door(("POST",), partial(self._generate, api), api.refused)
+            for path, api in apis(self._shelf).items()
+        }
+        inquiring = {
+            path: Door(("POST",), self._inquiries.door(inquiry), inquiry.refused)
+            for path, inquiry in inquiries_of(self._config, self._hops).items()
+        }
+        reading = {path: Door(("GET",), enter) for path, enter in self._reading.doors().items()}
+        kept = KeptResponses(self._reception, self._shelf)
+        keeping = {RESPONSES: Door(("GET", "DELETE", "POST"), kept.enter)}
+        return Doors({**generating, **inquiring, **reading, **keeping})
 
-    async def _readiness(self, send: Send) -> None:
-        missing = self._hops.fleet.missing(self._config.pools)
-        if self.draining:
-            await send_answer(send, answer(Unavailable("The edge is draining.")), [])
-        elif missing:
-            reason = f"No worker is ready for {', '.join(missing)}."
-            await send_answer(send, answer(Unavailable(reason)), [])
-        else:
-            await send_body(send, 200, b'{"status":"ready"}', [JSON])
+    async def _tell_methods(self, door: Door, scope: Message, send: Send) -> None:
+        allow = (b"allow", door.methods.encode())
+        headers = self._cors.preflight(dict(scope["headers"]), door.methods)
+        start = {"type": "http.response.start", "status": 204, "headers": [allow, *headers]}
+        await send(start)
+        await send({"type": "http.response.body", "body": b""})
 
-    async def _generate(self, visit: Visit, api: Api[Any], receive: Receive, send: Send) -> None:
+    async def _generate(self, api: Api[Any], scope: Message, receive: Receive, send: Send) -> None:
+        visit = Visit(api.endpoint, dict(scope["headers"]), scope["extensions"][CLIENT])
         metrics.open_requests.inc()
         try:
             refusal = await self._serve(visit, api, receive, send)
@@ -119,27 +132,21 @@ class Edge:
     async def _serve(
         self, visit: Visit, api: Api[Any], receive: Receive, send: Send
     ) -> Refusal | None:
-        tenant = self._tenants.recognise(api.authorization(visit.asked))
+        tenant = self._reception.recognise(api.authorization(visit.asked))
         if isinstance(tenant, Unauthorized):
             return tenant
-        ask = await self._read_ask(api, tenant, receive)
-        if ask is None:
+        read = await self._reception.read(visit, api.read, receive)
+        if read is None:
             visit.status = CLIENT_LEFT
             return None
+        ask = read if isinstance(read, Refusal) else api.ask(read, tenant)
         if not isinstance(ask, Ask):
             return ask
-        if self._hops.fleet.is_unknown(ask.model):
-            return UnknownModel(ask.model, ())
+        wrong = misfit(ask.model, self._hops.fleet.pools, generates=True)
+        if wrong is not None:
+            return wrong
         with self._exchange(visit, ask, tenant) as exchange:
             return await exchange.begin() or await _respond(visit, exchange, send)
-
-    async def _read_ask(self, api: Api[Any], tenant: str, receive: Receive) -> Ask | Refusal | None:
-        """What is asked, or None when the client left first. The body is not kept beside it."""
-        body = await read_body(receive, self._config.body_limit_bytes)
-        if body is None or isinstance(body, BodyTooLarge):
-            return body
-        read = await _read(api, body)
-        return read if isinstance(read, Invalid) else api.ask(read, tenant)
 
     @contextmanager
     def _exchange(self, visit: Visit, ask: Ask, tenant: str) -> Iterator[Exchange]:
@@ -167,9 +174,7 @@ class Edge:
     def _name_models(self, refusal: Refusal) -> Refusal:
         if not isinstance(refusal, UnknownModel):
             return refusal
-        pools = self._hops.fleet.pools
-        names = sorted(name for name, pool in pools.items() if pool.generates)
-        return UnknownModel(refusal.model, tuple(names))
+        return UnknownModel(refusal.model, names(self._hops.fleet.pools, generates=True))
 
 
 async def _respond(visit: Visit, exchange: Exchange, send: Send) -> Refusal | None:
@@ -197,22 +202,10 @@ async def _cut_off(visit: Visit, api: Api[Any], send: Send) -> None:
         await send_answer(send, cut_off, visit.headers())
 
 
-async def _read(api: Api[Any], body: bytes) -> Any:
-    if len(body) > PARSE_ON_LOOP_BYTES:
-        return await asyncio.to_thread(api.read, body)
-    return api.read(body)
-
-
 def _leave(visit: Visit, serving: "asyncio.Task[None]") -> None:
     """End the serving task: its client left."""
     visit.status = CLIENT_LEFT
     serving.cancel()
-
-
-def _no_door(method: str, path: str) -> Refusal:
-    if path in READING:
-        return WrongMethod(method, "GET")
-    return UnknownPath(method, path)
 
 
 class Admin:

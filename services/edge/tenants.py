@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 from services.edge.refusals import Unauthorized
 
 ANONYMOUS = ""
+Headers = Mapping[bytes, bytes]
 
 
 class Tenant(Struct, forbid_unknown_fields=True):
@@ -47,6 +48,17 @@ class Tenants:
             return Unauthorized("Give your API key in the header `Authorization: Bearer KEY`.")
         tenant = self.by_digest.get(sha256(key.strip().encode()).hexdigest())
         return Unauthorized("The API key is not known here.") if tenant is None else tenant
+
+
+def bearer(asked: Headers) -> str:
+    """What a request's headers show, as OpenAI's callers do it."""
+    return asked.get(b"authorization", b"").decode("latin-1")
+
+
+def key_or_bearer(asked: Headers) -> str:
+    """What Anthropic's callers show."""
+    key = asked.get(b"x-api-key", b"").decode("latin-1")
+    return f"Bearer {key}" if key else bearer(asked)
 
 
 def read_tenants(text: bytes) -> Tenants:

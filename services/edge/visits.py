@@ -1,4 +1,4 @@
-"""What is kept of each generating request: metrics, its account, its span, its log line."""
+"""What is kept of each request for a model: metrics, its account, its span, its log line."""
 
 import random
 import time
@@ -36,7 +36,7 @@ def _unique() -> str:
 
 @dataclass(slots=True)
 class Visit:
-    """One generating request, from its first byte to its account."""
+    """One request for a model, from its first byte to its account."""
 
     endpoint: str
     asked: dict[bytes, bytes]  # the request's headers
@@ -64,6 +64,14 @@ class Visit:
         own = self.asked.get(b"x-request-id", b"")
         fits = 0 < len(own) <= ECHO_LIMIT and own.isascii()
         return [(b"x-request-id", own if fits else self.request_id.encode())]
+
+
+@dataclass(slots=True)
+class Inquired(Visit):
+    """A request that generates nothing, from its first byte to its account."""
+
+    model: str = ""
+    prompt_tokens: int = 0
 
 
 class Visits:
@@ -114,6 +122,25 @@ class Visits:
             endpoint=visit.endpoint,
             **{name: account[name] for name in LOGGED},
             ttft_ms=account["ttft_ms"]["total"],
+        )
+
+    def account_inquiry(self, visit: Inquired) -> None:
+        """Write a request down that generated nothing, once it is over."""
+        _requests(visit.endpoint, visit.status).inc()
+        is_answered = visit.status == 200
+        if is_answered:  # so the model is one that there is
+            _tokens(visit.model, "prompt").inc(visit.prompt_tokens)
+        if visit.span is not None:
+            _describe_inquiry(visit.span, visit)
+            visit.span.end()
+        self._log.info(
+            "answered" if is_answered else "refused",
+            endpoint=visit.endpoint,
+            request_id=visit.request_id,
+            trace_id=visit.trace_id,
+            status=visit.status,
+            **({"model": visit.model} if is_answered else {}),
+            prompt_tokens=visit.prompt_tokens,
         )
 
 
@@ -167,4 +194,18 @@ def _describe(span: Span, status: int, exchange: Exchange) -> None:
         attributes[f"headway.ttft.{stage}_ms"] = spent_ms
     span.set_attributes(attributes)
     if status >= 500:
+        span.set_status(Status(StatusCode.ERROR))
+
+
+def _describe_inquiry(span: Span, visit: Inquired) -> None:
+    span.set_attributes(
+        {
+            "gen_ai.operation.name": visit.endpoint,
+            "gen_ai.request.model": visit.model,
+            "gen_ai.usage.input_tokens": visit.prompt_tokens,
+            "http.response.status_code": visit.status,
+            "headway.request_id": visit.request_id,
+        }
+    )
+    if visit.status >= 500:
         span.set_status(Status(StatusCode.ERROR))

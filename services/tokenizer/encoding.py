@@ -33,7 +33,7 @@ def encode(prompt: Prompt, models: Models, clock: Clock) -> Report:
         return Report(model, started_ns, started_ns, started_ns)
     given = _rendered(prompt.input, model)
     rendered_ns = clock() if isinstance(prompt.input, Chat) else started_ns
-    tokens = _token_ids(given, model)
+    tokens = _token_ids(given, model, prompt.add_special_tokens)
     outcome = _hashed(tokens, prompt, model) if isinstance(tokens, bytes) else tokens
     return Report(outcome, started_ns, rendered_ns, clock())
 
@@ -52,13 +52,15 @@ def _rendered(given: Chat | Text | TokenIds, model: Model) -> _Rendered | Text |
     return _Rendered(text) if isinstance(text, str) else text
 
 
-def _token_ids(given: _Rendered | Text | TokenIds | Refusal, model: Model) -> bytes | Refusal:
+def _token_ids(
+    given: _Rendered | Text | TokenIds | Refusal, model: Model, special: bool | None
+) -> bytes | Refusal:
     match given:
         case _Rendered(text):
             # The template writes all special tokens itself.
-            return model.vocabulary.encode(text, add_special_tokens=False)
+            return model.vocabulary.encode(text, add_special_tokens=special is True)
         case Text(text):
-            return model.vocabulary.encode(text, add_special_tokens=True)
+            return model.vocabulary.encode(text, add_special_tokens=special is not False)
         case TokenIds(ids):
             return model.vocabulary.check(ids) or pack(f"<{len(ids)}I", *ids)
         case refusal:

@@ -68,3 +68,4 @@ class Prompt:
     input: Chat | Text | TokenIds
     adapter: str = ""
     cache_salt: str = ""
+    add_special_tokens: bool | None = None  # None: for text, but not for a conversation

@@ -55,7 +55,10 @@ class TokenizerServer(rpc.TokenizerServiceServicer):
         )
         if isinstance(text, OutsideVocabulary):
             await _refuse(context, write_refusal(text))
-        return pb.DecodeResponse(text=text)
+        if not request.list_tokens:
+            return pb.DecodeResponse(text=text)
+        tokens = await self._threads.begin(model.vocabulary.spell, tuple(request.token_ids))
+        return pb.DecodeResponse(text=text, tokens=tokens)
 
     async def ListModels(
         self, request: pb.ListModelsRequest, context: Context

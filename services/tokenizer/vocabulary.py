@@ -40,3 +40,7 @@ class Vocabulary:
             ids = [token_id for token_id in ids if token_id not in self._special]
         text = self._tokenizer.decode(ids, skip_special_tokens=False)
         return whole_characters(self._tokenizer, ids, text)
+
+    def spell(self, ids: Sequence[int]) -> list[str]:
+        """What the vocabulary calls each id; empty where it calls it nothing."""
+        return [self._tokenizer.id_to_token(token_id) or "" for token_id in ids]

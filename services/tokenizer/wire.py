@@ -30,7 +30,8 @@ ENCODERS = {"fastokens": pb.ENCODER_FASTOKENS, "tokenizers": pb.ENCODER_TOKENIZE
 
 def read_prompt(message: pb.EncodeRequest) -> Prompt:
     """One prompt."""
-    return Prompt(message.model, _read_input(message), message.adapter, message.cache_salt)
+    special = message.add_special_tokens if message.HasField("add_special_tokens") else None
+    return Prompt(message.model, _read_input(message), message.adapter, message.cache_salt, special)
 
 
 def _read_input(message: pb.EncodeRequest) -> Chat | Text | TokenIds:

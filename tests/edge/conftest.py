@@ -26,7 +26,9 @@ from services.edge.visits import Visits
 from tests.edge.scripted import (
     ADAPTER,
     CONTEXT,
+    EMBEDDING_MODEL,
     MODEL,
+    ScriptedEmbedder,
     ScriptedScheduler,
     ScriptedTokenizer,
     ScriptedWorker,
@@ -42,6 +44,7 @@ class Stage:
     scheduler: ScriptedScheduler
     scheduler_server: grpc.aio.Server
     workers: list[ScriptedWorker]
+    embedders: list[ScriptedEmbedder]
     edge: Edge
     port: int
     client: httpx.AsyncClient
@@ -54,8 +57,10 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(tenants: Tenants | None = None, **settings: Any) -> AsyncIterator[Stage]:
-    """Put an edge between two tokenizers, a scheduler and two workers."""
+async def staged(
+    tenants: Tenants | None = None, embedders: int = 0, **settings: Any
+) -> AsyncIterator[Stage]:
+    """Put an edge between two tokenizers, a scheduler, two workers and more that embed."""
     async with AsyncExitStack() as stack:
         tokenizers = [script(ScriptedTokenizer) for _ in range(2)]
         workers = [script(ScriptedWorker) for _ in range(2)]
@@ -73,6 +78,20 @@ async def staged(tenants: Tenants | None = None, **settings: Any) -> AsyncIterat
                     kind=scheduler.WORKER_KIND_GENERATE,
                     models=[MODEL],
                     adapters=[ADAPTER],
+                    max_model_tokens=CONTEXT,
+                )
+            )
+        embedding = [script(ScriptedEmbedder) for _ in range(embedders)]
+        for number, each_embedder in enumerate(embedding):
+            _, address_of = await _serve(
+                stack, worker_rpc.add_WorkerServiceServicer_to_server, each_embedder
+            )
+            plan.fleet.append(
+                scheduler.FleetWorker(
+                    worker_id=f"e{number}",
+                    address=address_of,
+                    kind=scheduler.WORKER_KIND_EMBED,
+                    models=[EMBEDDING_MODEL],
                     max_model_tokens=CONTEXT,
                 )
             )
@@ -98,7 +117,7 @@ async def staged(tenants: Tenants | None = None, **settings: Any) -> AsyncIterat
         client = await stack.enter_async_context(
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}")
         )
-        yield Stage(tokenizers, plan, server, workers, edge, port, client)
+        yield Stage(tokenizers, plan, server, workers, embedding, edge, port, client)
 
 
 async def _serve(stack: AsyncExitStack, add: Any, servicer: Any) -> tuple[grpc.aio.Server, str]:

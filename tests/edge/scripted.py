@@ -20,6 +20,7 @@ from headway.worker.v1 import worker_pb2 as worker
 from headway.worker.v1 import worker_pb2_grpc as worker_rpc
 
 MODEL = "story"
+EMBEDDING_MODEL = "vector"
 ADAPTER = "poet"
 CONTEXT = 200
 TIMINGS_US = 1000  # what each hop says of each of its stages
@@ -45,9 +46,6 @@ class ScriptedTokenizer(tokenizer_rpc.TokenizerServiceServicer):
         self.batches: list[int] = []
         self.asked: list[tokenizer.EncodeRequest] = []
 
-    async def Decode(self, request: tokenizer.DecodeRequest, context: Any) -> Any:
-        return tokenizer.DecodeResponse(text="".join(map(chr, request.token_ids)))
-
     async def EncodeBatches(
         self, requests: AsyncIterator[tokenizer.EncodeBatchesRequest], context: Any
     ) -> AsyncIterator[tokenizer.EncodeBatchesResponse]:
@@ -61,6 +59,16 @@ class ScriptedTokenizer(tokenizer_rpc.TokenizerServiceServicer):
             self.asked += request.items
             results = [] if self.forgets else [self._encode(item) for item in request.items]
             yield tokenizer.EncodeBatchesResponse(batch=request.batch, results=results)
+
+    async def Decode(
+        self, request: tokenizer.DecodeRequest, context: Any
+    ) -> tokenizer.DecodeResponse:
+        if self.dead:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "dead")
+        if max(request.token_ids, default=0) > 0x10FFFF:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no such token id")
+        text = "".join(map(chr, request.token_ids))
+        return tokenizer.DecodeResponse(text=text, tokens=text if request.list_tokens else ())
 
     def _encode(self, item: tokenizer.EncodeRequest) -> tokenizer.EncodeResult:
         if item.HasField("chat"):
@@ -79,12 +87,14 @@ class ScriptedTokenizer(tokenizer_rpc.TokenizerServiceServicer):
 
 
 class ScriptedScheduler(scheduler_rpc.SchedulerServiceServicer):
-    """Places on the first worker that is not excluded."""
+    """Places on the first worker of the model that is not excluded."""
 
     def __init__(self) -> None:
         self.fleet: list[scheduler.FleetWorker] = []
         self.turn_away: scheduler.TurnedAway | None = None
         self.hold = False
+        self.takes_turns = False  # among the workers, and not always the first
+        self._turns = 0
         self.asked: list[scheduler.PlaceRequest] = []
         self.finished: list[scheduler.FinishRequest] = []
         self.withdrawn: list[str] = []
@@ -108,14 +118,19 @@ class ScriptedScheduler(scheduler_rpc.SchedulerServiceServicer):
             yield scheduler.PlaceBatchesResponse(batch=request.batch, results=results)
 
     def _place(self, request: scheduler.PlaceRequest) -> scheduler.PlaceResult:
-        open_workers = [w for w in self.fleet if w.worker_id not in request.excluded_workers]
+        open_workers = [
+            w
+            for w in self.fleet
+            if w.worker_id not in request.excluded_workers and request.model in w.models
+        ]
         turn_away = self.turn_away
         if turn_away is None and not open_workers:
             reason = scheduler.TURNED_AWAY_REASON_FLEET_EMPTY
             turn_away = scheduler.TurnedAway(reason=reason, message="No worker is live.")
         if turn_away is not None:
             return scheduler.PlaceResult(request_id=request.request_id, turned_away=turn_away)
-        chosen = open_workers[0]
+        chosen = open_workers[self._turns % len(open_workers)]
+        self._turns += self.takes_turns
         placed = scheduler.PlaceResponse(
             worker_id=chosen.worker_id,
             address=chosen.address,
@@ -273,3 +288,43 @@ def _frame(deltas: list[worker.Delta]) -> worker.PipeResponse:
             frame.plain.texts.append(delta.text)
             frame.plain.token_ids.append(array("I", delta.token_ids).tobytes())
     return frame
+
+
+@dataclass
+class ScriptedEmbedder(worker_rpc.WorkerServiceServicer):
+    """Embeds an input as its length and its first character, which make no unit vector."""
+
+    status: grpc.StatusCode | None = None  # answers this instead
+    holds: bool = False  # answers nothing before `release`
+    release: asyncio.Event = field(default_factory=asyncio.Event)
+    asked: list[worker.EmbedRequest] = field(default_factory=list)
+    cancelled: int = 0
+    running: int = 0
+    most_running: int = 0
+    heard: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def Embed(self, request: worker.EmbedRequest, context: Any) -> worker.EmbedResponse:
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        async with self.heard:
+            self.asked.append(request)
+            self.heard.notify_all()
+        try:
+            if self.status is not None:
+                await context.abort(self.status, "the worker says so")
+            if self.holds:
+                await self.release.wait()
+        except asyncio.CancelledError:
+            async with self.heard:
+                self.cancelled += 1
+                self.heard.notify_all()
+            raise
+        finally:
+            self.running -= 1
+        ids = array("I", request.tokens)
+        return worker.EmbedResponse(values=[len(ids), ids[0], 1.0], prompt_tokens=len(ids))
+
+    async def until(self, condition: Any) -> None:
+        """Wait until what the edge asked fulfils `condition`."""
+        async with self.heard:
+            await self.heard.wait_for(lambda: condition(self))

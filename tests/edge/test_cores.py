@@ -16,8 +16,10 @@ from services.edge.gathering import Gathering
 from services.edge.ledger import STAGES, Ledger
 from services.edge.refusals import (
     BodyTooLarge,
+    BodyTooSlow,
     Broken,
     Invalid,
+    NotJson,
     Overloaded,
     Refusal,
     Unauthorized,
@@ -25,6 +27,7 @@ from services.edge.refusals import (
     UnknownModel,
     UnknownPath,
     UnknownResponse,
+    WrongKind,
     WrongMethod,
     answer,
 )
@@ -125,10 +128,13 @@ def test_fallback_finds_nobody(fleet: list[Worker], excluded: list[str], served:
         (Invalid("no", "n", "c"), 400),
         (Unauthorized("no"), 401),
         (UnknownModel("m", ("a", "b")), 404),
+        (WrongKind("m", True, ("a",)), 404),
         (UnknownPath("GET", "/x"), 404),
         (UnknownResponse("resp_1"), 404),
         (WrongMethod("GET", "POST"), 405),
         (BodyTooLarge(5), 413),
+        (BodyTooSlow(5), 408),
+        (NotJson("text/plain"), 415),
         (Overloaded("full", 3), 429),
         (Broken("lost"), 502),
         (Unavailable("gone", 2), 503),
@@ -144,7 +150,7 @@ def test_every_refusal_has_its_status(refusal: Refusal, status: int) -> None:
 
 
 def test_the_table_above_is_whole() -> None:
-    assert len(get_args(Refusal)) == 10
+    assert len(get_args(Refusal)) == 13
 
 
 def test_a_key_may_be_given_by_its_digest() -> None:

@@ -105,3 +105,23 @@ def test_only_a_chat_takes_time_to_render(models: Models) -> None:
     assert (plain.started_ns, plain.rendered_ns, plain.ended_ns) == (0, 0, 1)
     chat = encode(Prompt("smollm2", HELLO), models, count().__next__)
     assert (chat.started_ns, chat.rendered_ns, chat.ended_ns) == (0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("special", "extra"), [(None, 2), (True, 2), (False, 0)], ids=["absent", "yes", "no"]
+)
+def test_a_text_has_its_special_tokens_unless_they_are_not_wanted(
+    models: Models, special: bool | None, extra: int
+) -> None:
+    bare = encoded(models, Prompt("minilm", Text("sea"), add_special_tokens=False)).tokens
+    assert encoded(models, Prompt("minilm", Text("sea"), add_special_tokens=special)).tokens == (
+        bare + extra
+    )
+
+
+def test_a_chat_has_them_only_if_they_are_wanted(models: Models) -> None:
+    rendered = [
+        encoded(models, Prompt("smollm2", HELLO, add_special_tokens=each)).token_ids
+        for each in (None, False)
+    ]
+    assert rendered[0] == rendered[1]

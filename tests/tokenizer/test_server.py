@@ -314,3 +314,11 @@ async def test_what_is_counted(running: Running) -> None:
     encoder = {"model": "smollm2", "encoder": "fastokens"}
     assert value("headway_tokenizer_encoder_info", encoder) == 1
     assert value("headway_tokenizer_segment_cache_bytes", {"model": "smollm2"}) is not None
+
+
+async def test_decode_lists_what_the_vocabulary_calls_the_tokens(running: Running) -> None:
+    there = await running.stub.Encode(pb.EncodeRequest(model="smollm2", text="Hello world"))
+    request = pb.DecodeRequest(model="smollm2", token_ids=there.token_ids, list_tokens=True)
+    back = await running.stub.Decode(request)
+    assert back.text == "Hello world"
+    assert list(back.tokens) == ["Hello", "\u0120world"]

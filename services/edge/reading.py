@@ -1,0 +1,88 @@
+"""The doors for GET: what there is, and how this edge fares."""
+
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+
+from services.edge import events
+from services.edge.config import Config
+from services.edge.doors import Enter
+from services.edge.fleet import Fleet
+from services.edge.http import JSON, Message, Receive, Send, send_answer, send_body
+from services.edge.reception import Reception
+from services.edge.refusals import Unauthorized, Unavailable, UnknownModel, answer
+from services.edge.tenants import bearer
+from services.edge.workers import Pool
+
+MODELS = "/v1/models"
+METRICS_TEXT = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
+
+
+class Reading:
+    """Answers what is asked without a body."""
+
+    def __init__(
+        self,
+        config: Config,
+        fleet: Fleet,
+        reception: Reception,
+        scrape: Callable[[], bytes],
+        is_draining: Callable[[], bool],
+    ) -> None:
+        self._pools = config.pools
+        self._fleet = fleet
+        self._reception = reception
+        self._scrape = scrape
+        self._is_draining = is_draining
+        self._created = int(time.time())
+        self._version = events.version(version("headway"))
+
+    def doors(self) -> dict[str, Enter]:
+        """What answers, by path."""
+        return {
+            MODELS: self._models,
+            f"{MODELS}/": self._model,
+            "/healthz": self._health,
+            "/metrics": self._metrics,
+            "/readyz": self._readiness,
+            "/version": self._versions,
+        }
+
+    async def _health(self, scope: Message, receive: Receive, send: Send) -> None:
+        await send_body(send, 200, b'{"status":"ok"}', [JSON])
+
+    async def _metrics(self, scope: Message, receive: Receive, send: Send) -> None:
+        await send_body(send, 200, self._scrape(), [METRICS_TEXT])
+
+    async def _versions(self, scope: Message, receive: Receive, send: Send) -> None:
+        await send_body(send, 200, self._version, [JSON])
+
+    async def _readiness(self, scope: Message, receive: Receive, send: Send) -> None:
+        missing = self._fleet.missing(self._pools)
+        if self._is_draining():
+            await send_answer(send, answer(Unavailable("The edge is draining.")), [])
+        elif missing:
+            reason = f"No worker is ready for {', '.join(missing)}."
+            await send_answer(send, answer(Unavailable(reason)), [])
+        else:
+            await send_body(send, 200, b'{"status":"ready"}', [JSON])
+
+    async def _models(self, scope: Message, receive: Receive, send: Send) -> None:
+        tenant = self._reception.recognise(bearer(dict(scope["headers"])))
+        if isinstance(tenant, Unauthorized):
+            await send_answer(send, answer(tenant), [])
+        else:
+            await send_body(send, 200, events.models(self._ready(), self._created), [JSON])
+
+    async def _model(self, scope: Message, receive: Receive, send: Send) -> None:
+        tenant = self._reception.recognise(bearer(dict(scope["headers"])))
+        name, ready = scope["path"].removeprefix(f"{MODELS}/"), self._ready()
+        if isinstance(tenant, Unauthorized):
+            await send_answer(send, answer(tenant), [])
+        elif name in ready:
+            await send_body(send, 200, events.model(name, ready[name], self._created), [JSON])
+        else:
+            await send_answer(send, answer(UnknownModel(name, tuple(sorted(ready)))), [])
+
+    def _ready(self) -> dict[str, Pool]:
+        return {name: pool for name, pool in self._fleet.pools.items() if pool.ready}

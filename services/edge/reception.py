@@ -1,0 +1,63 @@
+"""What every door for POST does first: it recognises the caller, reads the body and parses it."""
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from services.edge.config import Config
+from services.edge.http import Receive, is_json, read_body
+from services.edge.refusals import (
+    BodyTooLarge,
+    BodyTooSlow,
+    Invalid,
+    NotJson,
+    Refusal,
+    Unauthorized,
+)
+from services.edge.tenants import Tenants
+from services.edge.visits import Visit
+
+# Larger bodies are parsed in a thread: JSON of megabytes would stop every stream.
+PARSE_ON_LOOP_BYTES = 256 * 2**10
+
+Asked = TypeVar("Asked")
+
+
+class Reception:
+    """Lets requests in, or says why not."""
+
+    def __init__(self, config: Config, tenants: Tenants) -> None:
+        self._limit_bytes = config.body_limit_bytes
+        self._timeout_s = config.body_timeout_s
+        self._tenants = tenants
+
+    def recognise(self, authorization: str) -> str | Unauthorized:
+        """The tenant whose key the caller shows."""
+        return self._tenants.recognise(authorization)
+
+    async def read(
+        self, visit: Visit, parse: Callable[[bytes], Asked | Invalid], receive: Receive
+    ) -> Asked | Refusal | None:
+        """What is asked, or None when the client left first. The body is not kept beside it."""
+        content_type = visit.asked.get(b"content-type")
+        if not is_json(content_type):
+            return NotJson((content_type or b"").decode("latin-1")[:128])
+        body: bytes | BodyTooLarge | BodyTooSlow | None
+        if visit.client.is_whole:  # nearly always; a timer costs more than all of this
+            body = await read_body(receive, self._limit_bytes)
+        else:
+            body = await self._read_slowly(receive)
+        return await _parse(parse, body) if isinstance(body, bytes) else body
+
+    async def _read_slowly(self, receive: Receive) -> bytes | BodyTooLarge | BodyTooSlow | None:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await read_body(receive, self._limit_bytes)
+        except TimeoutError:
+            return BodyTooSlow(self._timeout_s)
+
+
+async def _parse(parse: Callable[[bytes], Asked | Invalid], body: bytes) -> Asked | Invalid:
+    if len(body) > PARSE_ON_LOOP_BYTES:
+        return await asyncio.to_thread(parse, body)
+    return parse(body)

@@ -1,0 +1,189 @@
+"""Which path takes which method and which body, and what a browser is told."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from services.edge.cors import Cors
+from services.edge.doors import Door, Doors, closed
+from services.edge.http import is_json
+from services.edge.refusals import UnknownPath, WrongMethod, answer
+from tests.edge.conftest import Stage, staged
+from tests.edge.scripted import MODEL
+
+PAGE = "https://page.example"
+CHAT = "/v1/chat/completions"
+
+
+async def nobody(*_: Any) -> None:
+    """What no test enters."""
+
+
+READ, ASK, BELOW = (Door((method,), nobody) for method in ("GET", "POST", "GET"))
+DOORS = Doors({"/read": READ, "/ask": ASK, "/read/": BELOW})
+
+
+@pytest.mark.parametrize(
+    ("path", "door"),
+    [
+        pytest.param("/read", READ, id="exactly"),
+        pytest.param("/read/a/b", BELOW, id="below-with-slashes"),
+        pytest.param("/ask/a", None, id="nothing-is-below"),
+        pytest.param("/", None, id="nothing-is-there"),
+    ],
+)
+def test_the_door_at_a_path(path: str, door: Door | None) -> None:
+    assert DOORS.find(path) is door
+
+
+@pytest.mark.parametrize(
+    ("door", "method", "enters"),
+    [
+        (READ, "GET", True),
+        (READ, "HEAD", True),
+        (READ, "POST", False),
+        (ASK, "POST", True),
+        (ASK, "HEAD", False),
+        (ASK, "GET", False),
+    ],
+)
+def test_the_methods_of_a_door(door: Door, method: str, enters: bool) -> None:
+    assert door.takes(method) is enters
+    if not enters:
+        assert closed(door, method, "/") == answer(WrongMethod(method, door.methods))
+    assert closed(None, method, "/x") == answer(UnknownPath(method, "/x"))
+
+
+@pytest.mark.parametrize(
+    ("content_type", "is_read"),
+    [
+        pytest.param(None, True, id="absent"),
+        pytest.param(b"application/json", True, id="json"),
+        pytest.param(b"Application/JSON ; charset=utf-8", True, id="json-with-a-charset"),
+        pytest.param(b"application/vnd.api+json", True, id="a-kind-of-json"),
+        pytest.param(b"application/x-www-form-urlencoded", False, id="a-form"),
+        pytest.param(b"text/plain", False, id="text"),
+        pytest.param(b"", False, id="empty"),
+    ],
+)
+def test_which_bodies_are_read(content_type: bytes | None, is_read: bool) -> None:
+    assert is_json(content_type) is is_read
+
+
+@pytest.mark.parametrize(
+    ("origins", "origin", "allowed"),
+    [
+        pytest.param((), PAGE, False, id="none-is-configured"),
+        pytest.param((PAGE,), PAGE, True, id="configured"),
+        pytest.param(("https://other.example",), PAGE, False, id="another-is"),
+        pytest.param(("*",), PAGE, True, id="any"),
+        pytest.param(("*",), None, False, id="no-browser"),
+    ],
+)
+def test_which_origins_are_allowed(
+    origins: tuple[str, ...], origin: str | None, allowed: bool
+) -> None:
+    asked = {} if origin is None else {b"origin": origin.encode()}
+    assert bool(Cors(origins).headers(asked)) is allowed
+    assert bool(Cors(origins).preflight(asked, "POST")) is allowed
+
+
+async def test_a_head_has_no_body_and_an_options_tells_the_methods(stage: Stage) -> None:
+    for path in ("/v1/models", "/healthz", "/readyz", "/metrics"):
+        head = await stage.client.head(path)
+        assert (head.status_code, head.content) == (200, b"")
+    options = await stage.client.options(CHAT, headers={"Origin": PAGE})
+    assert (options.status_code, options.headers["allow"]) == (204, "POST, OPTIONS")
+    assert "access-control-allow-origin" not in options.headers
+    wrong = await stage.client.put("/v1/models")
+    assert (wrong.status_code, wrong.headers["allow"]) == (405, "GET, HEAD, OPTIONS")
+    assert (await stage.client.options("/nowhere")).status_code == 404
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_a_page_that_may_call_asks_first_and_then_calls(stream: bool) -> None:
+    async with staged(cors_origins=(PAGE,)) as stage:
+        asking = {
+            "Origin": PAGE,
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization,content-type",
+        }
+        preflight = await stage.client.options(CHAT, headers=asking)
+        assert preflight.headers["access-control-allow-origin"] == PAGE
+        assert "POST" in preflight.headers["access-control-allow-methods"]
+        assert preflight.headers["access-control-allow-headers"] == "authorization,content-type"
+        called = await stage.chat(headers={"Origin": PAGE}, stream=stream)
+        assert called.headers["access-control-allow-origin"] == PAGE
+        refused = await stage.chat(headers={"Origin": PAGE}, model="nobody")
+        assert refused.headers["access-control-allow-origin"] == PAGE
+        other = await stage.chat(headers={"Origin": "https://other.example"})
+        assert "access-control-allow-origin" not in other.headers
+
+
+async def test_a_body_that_says_it_is_a_form_is_refused(stage: Stage) -> None:
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    response = await stage.client.post(CHAT, content=b"{}", headers=form)
+    assert response.status_code == 415
+    assert response.json()["error"]["code"] == "unsupported_media_type"
+
+
+async def raw(port: int, *parts: bytes) -> tuple[int, Any]:
+    """What an edge answers to these bytes, and the JSON of it; it closes the connection."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for part in parts:
+        writer.write(part)
+        await writer.drain()
+        await asyncio.sleep(0.01)
+    async with asyncio.timeout(5):
+        answered = await reader.read()
+    writer.close()
+    head, _, body = answered.partition(b"\r\n\r\n")
+    return int(head.split()[1]), json.loads(body)
+
+
+async def test_a_body_that_does_not_arrive_is_a_408() -> None:
+    async with staged(body_timeout_s=0.05) as stage:
+        head = f"POST {CHAT} HTTP/1.1\r\nhost: edge\r\ncontent-length: 100\r\n\r\n".encode()
+        for parts in ((head,), (head, b'{"model":')):
+            status, answered = await raw(stage.port, *parts)
+            assert (status, answered["error"]["code"]) == (408, "request_timeout")
+        assert (await stage.chat()).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param([b"x" * 70_000], id="at-once"),
+        pytest.param([b"x" * 30_000] * 3, id="by-and-by"),
+        pytest.param([b"x" * 70_000 + b"\r\n\r\n"], id="whole"),
+    ],
+)
+async def test_a_head_that_is_too_large_is_a_431(stage: Stage, parts: list[bytes]) -> None:
+    status, answered = await raw(
+        stage.port, b"GET /healthz HTTP/1.1\r\nhost: edge\r\nx-long: ", *parts
+    )
+    assert (status, answered["error"]["code"]) == (431, "headers_too_large")
+    assert (await stage.chat()).status_code == 200
+
+
+async def test_a_large_body_is_not_taken_for_a_head(stage: Stage) -> None:
+    for _ in range(2):  # on one connection
+        response = await stage.chat("x" * 100_000)
+        assert response.json()["error"]["code"] == "context_length_exceeded"
+
+
+async def test_what_is_no_http_is_a_400(stage: Stage) -> None:
+    status, answered = await raw(stage.port, b"nonsense\r\n\r\n")
+    assert (status, answered["error"]["code"]) == (400, "invalid_http")
+
+
+async def test_bodies_come_in_parts(stage: Stage) -> None:
+    async def parts() -> Any:
+        yield b'{"model":"%s",' % MODEL.encode()
+        await asyncio.sleep(0.02)
+        yield b'"messages":[{"role":"user","content":"hi"}]}'
+
+    response = await stage.client.post(CHAT, content=parts())
+    assert response.status_code == 200
