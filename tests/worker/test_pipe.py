@@ -14,6 +14,7 @@ from services.worker.choice import Finish, FinishReason, Piece
 from services.worker.engine import TokenLogprob, TokenLogprobs
 from services.worker.identity import Identity
 from services.worker.metrics import Metrics
+from services.worker.parsing import Apart, CallDelta
 from services.worker.pipe import FrameWriter
 from services.worker.relay import Started
 from services.worker.requests import Failure, FailureKind
@@ -81,6 +82,31 @@ async def test_nothing_plain_overtakes_its_requests_deltas(deltas: DeltaWriter) 
     told = [(each.request, each.choice, each.text) for each in frame.deltas]
     assert told == [(1, 0, "ab"), (1, 1, "other")]
     assert list(frame.plain.requests) == [2]
+
+
+def calling(*calls: CallDelta, reasoning: str = "") -> Piece:
+    return Piece("", [1], apart=Apart(reasoning, calls))
+
+
+async def test_what_is_apart_goes_on_in_the_delta_that_waits(deltas: DeltaWriter) -> None:
+    edge = Edge()
+    async with writing(edge, deltas) as frames:
+        edge.reads.clear()
+        frames.put(0, 0, PIECE, None)
+        await asyncio.sleep(0)  # that one is leaving
+        frames.put(0, 0, calling(reasoning="Hm"), None)
+        frames.put(0, 0, calling(CallDelta(0, "x", "f", ""), reasoning="."), None)
+        frames.put(0, 0, calling(CallDelta(0, "", "", "{")), None)
+        frames.put(0, 0, calling(CallDelta(0, "", "", "}"), CallDelta(1, "y", "g", "")), None)
+        frames.put(0, 0, PIECE, None)
+        edge.reads.set()
+    [delta] = edge.frames[1].deltas
+    assert (delta.reasoning, delta.text) == ("Hm.", "a")
+    assert [(call.index, call.id, call.name, call.arguments) for call in delta.tool_calls] == [
+        (0, "x", "f", "{}"),
+        (1, "y", "g", ""),
+    ]
+    assert not edge.frames[1].plain.requests
 
 
 async def test_what_comes_while_a_frame_leaves_is_the_next_frame(deltas: DeltaWriter) -> None:

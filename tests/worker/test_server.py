@@ -76,6 +76,34 @@ class Pipe:
         self._call.cancel()
 
 
+TOOLS = [pb.Tool(name="f")]
+
+
+@pytest.mark.parametrize(
+    ("parsing", "parameter"),
+    [
+        pytest.param(pb.Parsing(), "", id="nothing-to-tell-apart"),
+        pytest.param(
+            pb.Parsing(tools=TOOLS, tool_choice=pb.TOOL_CHOICE_NONE), "", id="no-tool-to-call"
+        ),
+        pytest.param(
+            pb.Parsing(tools=TOOLS, tool_choice=pb.TOOL_CHOICE_AUTO), "tools", id="a-tool-to-call"
+        ),
+        pytest.param(pb.Parsing(tool_choice=99), "tool_choice", id="an-unknown-choice"),  # type: ignore[arg-type]
+    ],
+)
+async def test_the_simulator_calls_no_tools(
+    serve: Serve, parsing: pb.Parsing, parameter: str
+) -> None:
+    async with serve() as worker:
+        pipe = Pipe(worker)
+        await pipe.send((1, asked(parsing=parsing)))
+        [*_, last] = (await pipe.deltas(until=1))[1]
+        assert last.failed.parameter == parameter
+        assert last.HasField("finish") is (parameter == "")
+        pipe.cut()
+
+
 async def test_generate_streams_one_request(serve: Serve, tokenizer: Tokenizer) -> None:
     async with serve() as worker:
         deltas = await generate(worker, asked())
