@@ -24,6 +24,7 @@ from services.edge.inquiries import Inquiries
 from services.edge.inquiry import Inquiry
 from services.edge.lookups import RESPONSES, KeptResponses, counting
 from services.edge.openai_embeddings import parse_embedding
+from services.edge.openai_scoring import parse_rerank, parse_score
 from services.edge.openai_tokens import parse_detokenize, parse_tokenize
 from services.edge.reading import Reading
 from services.edge.reception import Reception
@@ -36,6 +37,7 @@ from services.edge.refusals import (
     answer,
 )
 from services.edge.relay import Hops
+from services.edge.scoring import Scoring
 from services.edge.shelf import Shelf
 from services.edge.streaming import Stream
 from services.edge.tenants import Tenants
@@ -45,9 +47,13 @@ from services.edge.visits import CLIENT_LEFT, Visit, Visits
 
 def inquiries_of(config: Config, hops: Hops) -> dict[str, Inquiry[Any]]:
     """What is answered whole and generates nothing, by path."""
-    embeddings, tokens = Embeddings(hops, config.shortened), Tokens(hops)
+    embeddings, scoring, tokens = Embeddings(hops, config.shortened), Scoring(hops), Tokens(hops)
+    rerank = Inquiry("rerank", parse_rerank, scoring.rerank)
+    score = Inquiry("score", parse_score, scoring.score)
     return {
         "/v1/embeddings": Inquiry("embeddings", parse_embedding, embeddings.answer),
+        **dict.fromkeys(("/v1/rerank", "/v2/rerank", "/rerank"), rerank),
+        **dict.fromkeys(("/v1/score", "/score"), score),
         "/tokenize": Inquiry("tokenize", parse_tokenize, tokens.tokenize),
         "/detokenize": Inquiry("detokenize", parse_detokenize, tokens.detokenize),
         "/v1/messages/count_tokens": counting(hops),
