@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from services.edge.conformance import DOORS, Door
+from services.edge.declarations import DOORS, Door
 
 _ERROR = {
     "type": "object",

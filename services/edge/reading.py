@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 
-from services.edge import events
+from services.edge import events, openapi
 from services.edge.config import Config
 from services.edge.doors import Enter
 from services.edge.fleet import Fleet
@@ -15,6 +15,7 @@ from services.edge.tenants import bearer
 from services.edge.workers import Pool
 
 MODELS = "/v1/models"
+HTML = (b"content-type", b"text/html; charset=utf-8")
 METRICS_TEXT = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -42,14 +43,22 @@ class Reading:
         return {
             MODELS: self._models,
             f"{MODELS}/": self._model,
+            "/docs": self._page,
             "/healthz": self._health,
             "/metrics": self._metrics,
+            "/openapi.json": self._document,
             "/readyz": self._readiness,
             "/version": self._versions,
         }
 
     async def _health(self, scope: Message, receive: Receive, send: Send) -> None:
         await send_body(send, 200, b'{"status":"ok"}', [JSON])
+
+    async def _document(self, scope: Message, receive: Receive, send: Send) -> None:
+        await send_body(send, 200, openapi.document(), [JSON])
+
+    async def _page(self, scope: Message, receive: Receive, send: Send) -> None:
+        await send_body(send, 200, openapi.page(), [HTML])
 
     async def _metrics(self, scope: Message, receive: Receive, send: Send) -> None:
         await send_body(send, 200, self._scrape(), [METRICS_TEXT])

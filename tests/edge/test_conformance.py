@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from services.edge.conformance import DOORS, Door, page, rows
+from services.edge.conformance import page, rows
+from services.edge.declarations import DOORS, Door
 
 PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
 

@@ -5,7 +5,8 @@ from typing import Any
 import httpx
 import pytest
 
-from services.edge.conformance import DOORS, Row, rows
+from services.edge.conformance import Row, rows
+from services.edge.declarations import DOORS
 from tests.system import System
 
 pytestmark = pytest.mark.vllm
