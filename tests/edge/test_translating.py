@@ -47,8 +47,25 @@ def told(chat: ChatBody) -> list[tuple[str, str | None]]:
 
 _LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 _WORDS = st.sampled_from(
-    "type role content text message user assistant input_text tool_use function_call "
-    "reasoning id name input call_id arguments output".split()
+    [
+        "type",
+        "role",
+        "content",
+        "text",
+        "message",
+        "user",
+        "assistant",
+        "input_text",
+        "tool_use",
+        "function_call",
+        "reasoning",
+        "id",
+        "name",
+        "input",
+        "call_id",
+        "arguments",
+        "output",
+    ]
 )
 _JSON = st.recursive(
     _LEAVES | _WORDS,
