@@ -84,7 +84,20 @@ define stage
 	echo "-- $(1): $$((SECONDS - begun)) s"
 endef
 
-test: setup valgrind
+# The official Node SDKs, for tests/end_to_end/test_node_sdk.py.
+NODE_SDKS := tests/node/node_modules/.package-lock.json
+
+$(NODE_SDKS): tests/node/package.json tests/node/package-lock.json
+	@command -v npm >/dev/null || { \
+	  test "$$(id -u)" -eq 0 && command -v apt-get >/dev/null || { \
+	    echo "the Node SDKs' test needs npm, and only root can install it: apt-get install npm"; exit 1; }; \
+	  echo "installing npm"; \
+	  apt-get update -qq; \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends npm >/dev/null; }
+	@cd tests/node && npm ci --silent --no-audit --no-fund
+	@touch $@
+
+test: setup valgrind $(NODE_SDKS)
 	$(call stage,format,$(BIN)/ruff format --check --quiet .)
 	$(call stage,lint,$(BIN)/ruff check --quiet .)
 	$(call stage,types,$(BIN)/mypy services observability command bench tests)
