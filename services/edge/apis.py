@@ -12,7 +12,7 @@ from services.edge.openai import Message
 from services.edge.refusals import Answer, Invalid, Refusal, answer
 from services.edge.response_events import Keep, ResponsesForm
 from services.edge.responses import ResponsesAsk, in_responses_words, read_responses
-from services.edge.shelf import Kept, Shelf
+from services.edge.shelf import Conversation, Kept, Shelf
 from services.edge.tenants import Headers, bearer, key_or_bearer
 
 Read = TypeVar("Read")
@@ -79,22 +79,25 @@ class Responses:
 
     def ask(self, read: ResponsesAsk, tenant: str) -> Ask | Invalid:
         """What is asked, after the response that it continues."""
-        body, earlier = read.body, None
+        body = read.body
+        earlier: Conversation | None = None
         if body.store and self.shelf.keeps_nothing:
             return Invalid("store is not supported: this server keeps no responses", "store")
         if body.previous_response_id is not None:
-            earlier = self.shelf.find(tenant, body.previous_response_id)
-            if earlier is None:
+            kept = self.shelf.find(tenant, body.previous_response_id)
+            if kept is None:
                 return _unknown_previous(body.previous_response_id)
+            earlier = kept.conversation
         keep = None
         if body.store is not False and not self.shelf.keeps_nothing:
             keep = self._keeping(tenant, read.own, earlier)
-        before = () if earlier is None else earlier.conversation()
+        before = () if earlier is None else earlier.messages()
         return read.continuing(before, ResponsesForm(body, keep))
 
-    def _keeping(self, tenant: str, own: tuple[Message, ...], earlier: Kept | None) -> Keep:
+    def _keeping(self, tenant: str, own: tuple[Message, ...], earlier: Conversation | None) -> Keep:
         def keep(response_id: str, response: bytes, answered: Message) -> None:
-            self.shelf.keep(tenant, response_id, Kept(response, (*own, answered), earlier))
+            conversation = Conversation((*own, answered), earlier)
+            self.shelf.keep(tenant, response_id, Kept(response, conversation))
 
         return keep
 

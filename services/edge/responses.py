@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
+from headway.worker.v1 import worker_pb2 as worker
 from services.edge import structure
-from services.edge.ask import Ask, ask_of
+from services.edge.ask import Ask
 from services.edge.openai import (
     Alternatives,
     ChatBody,
@@ -224,14 +225,14 @@ class ResponsesAsk:
     body: ResponsesBody
     own: tuple[Message, ...]  # what this request adds to the conversation
     chat: ChatBody
+    constraint: worker.Constraint | None
 
-    def continuing(self, earlier: Iterable[Message], form: Form) -> Ask | Invalid:
+    def continuing(self, earlier: Iterable[Message], form: Form) -> Ask:
         """The ask, after an earlier conversation. `instructions` are not a part of that."""
         system = self.body.instructions
         before = [] if system is None else [Message(role="system", content=system)]
         self.chat.messages[:0] = [*before, *earlier]
-        ask = ask_of(form, self.chat, [])
-        return in_responses_words(ask) if isinstance(ask, Invalid) else ask
+        return Ask(form, self.chat, [], self.constraint)
 
 
 def read_responses(body: bytes) -> ResponsesAsk | Invalid:
@@ -246,8 +247,10 @@ def read_responses(body: bytes) -> ResponsesAsk | Invalid:
     if refused is not None:
         return refused
     chat = _chat(asked, own)
-    fault = check_chat(chat)
-    return ResponsesAsk(asked, tuple(own), chat) if fault is None else in_responses_words(fault)
+    checked = check_chat(chat) or structure.constraint(chat.response_format, None)
+    if isinstance(checked, Invalid):
+        return in_responses_words(checked)
+    return ResponsesAsk(asked, tuple(own), chat, checked)
 
 
 def in_responses_words(invalid: Invalid) -> Invalid:

@@ -17,26 +17,33 @@ ENTRY_BYTES = 2_048  # of the objects around the texts
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """A response, and what its request and its answer added to the conversation before."""
+class Conversation:
+    """What a request and its answer added to the conversation before them."""
 
-    response: bytes
     added: tuple[Message, ...]
-    earlier: "Kept | None" = None
+    earlier: "Conversation | None" = None
 
-    def conversation(self) -> Iterator[Message]:
+    def messages(self) -> Iterator[Message]:
         """All messages, in order."""
         chain = []
-        kept: Kept | None = self
-        while kept is not None:
-            chain.append(kept.added)
-            kept = kept.earlier
+        conversation: Conversation | None = self
+        while conversation is not None:
+            chain.append(conversation.added)
+            conversation = conversation.earlier
         for added in reversed(chain):
             yield from added
 
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A response as JSON, and the conversation that ends with it."""
+
+    response: bytes
+    conversation: Conversation
+
     def size_bytes(self) -> int:
-        """What it holds in memory, within a few per cent."""
-        return ENTRY_BYTES + len(self.response) + sum(map(_size, self.conversation()))
+        """What it holds in memory, roughly, and rather more than less."""
+        return ENTRY_BYTES + len(self.response) + sum(map(_size, self.conversation.messages()))
 
 
 def _size(message: Message) -> int:

@@ -7,16 +7,17 @@ from hypothesis import strategies as st
 from services.edge.lookups import kept as look_up
 from services.edge.openai import Message
 from services.edge.refusals import Invalid, UnknownPath, UnknownResponse, WrongMethod
-from services.edge.shelf import ENTRY_BYTES, Kept, Shelf
+from services.edge.shelf import ENTRY_BYTES, Conversation, Kept, Shelf
 
 
 def kept(text: str = "hi", earlier: Kept | None = None) -> Kept:
-    return Kept(b"{}", (Message("user", text), Message("assistant", text)), earlier)
+    said = (Message("user", text), Message("assistant", text))
+    return Kept(b"{}", Conversation(said, None if earlier is None else earlier.conversation))
 
 
 def test_a_conversation_is_in_order() -> None:
     third = kept("c", kept("b", kept("a")))
-    assert "".join(str(each.content) for each in third.conversation()) == "aabbcc"
+    assert "".join(str(each.content) for each in third.conversation.messages()) == "aabbcc"
 
 
 def test_what_a_conversation_holds_is_counted_in_each_of_its_responses() -> None:

@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given as for_all
+from hypothesis import strategies as st
 
 from services.edge.ask import Ask
 from services.edge.message_events import MESSAGES
@@ -41,6 +43,45 @@ def chat_of(ask: Ask | Invalid) -> ChatBody:
 
 def told(chat: ChatBody) -> list[tuple[str, str | None]]:
     return [(each.role, text_of(each.content)) for each in chat.messages]
+
+
+_LEAVES = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+_WORDS = st.sampled_from(
+    [
+        "type",
+        "role",
+        "content",
+        "text",
+        "message",
+        "user",
+        "assistant",
+        "input_text",
+        "tool_use",
+        "function_call",
+        "reasoning",
+        "id",
+        "name",
+        "input",
+        "call_id",
+        "arguments",
+        "output",
+    ]
+)
+_JSON = st.recursive(
+    _LEAVES | _WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_WORDS | st.text(), inner),
+    max_leaves=12,
+)
+
+
+@for_all(_JSON, _JSON, _JSON)
+def test_whatever_is_asked_is_read_or_refused(given: Any, format: Any, tools: Any) -> None:
+    for asked in (
+        responses(given, text={"format": format}, tools=tools),
+        messages(given, system=format, tools=tools),
+        read_count(json.dumps({"model": "m", "messages": [given], "tools": tools}).encode()),
+    ):
+        assert isinstance(asked, Ask | ChatBody | Invalid)
 
 
 @pytest.mark.parametrize(

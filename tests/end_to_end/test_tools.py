@@ -32,6 +32,15 @@ def tool(name: str, **more: Any) -> dict[str, Any]:
 
 
 TOOLS = [tool("get_weather"), tool("get_time")]
+ROME = {"name": "get_weather", "arguments": '{"city": "Rome", "unit": "celsius"}'}
+# Even a small model calls once it has seen how.
+SHOWN: list[dict[str, Any]] = [
+    {"role": "user", "content": "What is the weather in Rome, in celsius?"},
+    {"role": "assistant", "tool_calls": [{"id": "c1", "type": "function", "function": ROME}]},
+    {"role": "tool", "tool_call_id": "c1", "content": "21 degrees"},
+    {"role": "assistant", "content": "It is 21 degrees in Rome."},
+    {"role": "user", "content": QUESTION},
+]
 NAMED = {"type": "function", "function": {"name": "get_weather"}}
 
 
@@ -129,18 +138,14 @@ async def test_auto_answers_or_calls(client: AsyncOpenAI, strict: bool) -> None:
     assert await streamed(client, tools=tools) == answer
 
 
-async def test_auto_may_begin_a_call(client: AsyncOpenAI) -> None:
-    """The small model is led on by the beginning of a call; the rest is its own."""
-    opened = [
-        {"role": "user", "content": QUESTION},
-        {"role": "assistant", "content": "Let me look:\n"},
-    ]
-    strict = [tool(name, strict=True) for name in SCHEMAS]
-    more: dict[str, Any] = {"messages": opened, "tools": strict, "tool_choice": "required"}
-    more["extra_body"] = {"continue_final_message": True, "add_generation_prompt": False}
+@pytest.mark.parametrize("strict", [False, True])
+async def test_auto_calls_as_the_conversation_did(client: AsyncOpenAI, strict: bool) -> None:
+    more = {"messages": SHOWN, "tools": [tool(name, strict=strict) for name in SCHEMAS]}
     answer = await whole(client, **more)
-    check(answer[1])
-    assert answer[1]
+    content, calls, reason = answer
+    assert (content, reason) == (None, "tool_calls")
+    assert [name for name, _ in calls] == ["get_weather"]
+    check(calls)
     assert await streamed(client, **more) == answer
 
 

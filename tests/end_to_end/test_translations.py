@@ -17,6 +17,7 @@ from tests.system import System
 pytestmark = pytest.mark.vllm
 
 HELLO = "Say hello."
+GREEDY = {"temperature": 0}  # which Anthropic's SDK no longer has
 WEATHER = {
     "type": "object",
     "properties": {"city": {"type": "string", "maxLength": 12}},
@@ -55,12 +56,11 @@ async def test_a_response_is_the_chats_text_streamed_or_not(
         "temperature": 0,
         "max_output_tokens": 12,
     }
-    response = await openai.responses.create(**asked)
+    response: Any = await openai.responses.create(**asked)
     TypeAdapter(Response).validate_json(response.to_json(), strict=True)
-    async with openai.responses.stream(**asked) as stream:
-        streamed = await stream.get_final_response()
+    stream: Any = await openai.responses.create(**asked, stream=True)
+    streamed = [event async for event in stream][-1].response  # the helper knows no incomplete one
     assert response.output_text == streamed.output_text == whole["choices"][0]["message"]["content"]
-    assert response.usage is not None
     assert response.usage.input_tokens == whole["usage"]["prompt_tokens"]
     assert response.usage.output_tokens == whole["usage"]["completion_tokens"]
     is_cut = whole["choices"][0]["finish_reason"] == "length"
@@ -69,20 +69,22 @@ async def test_a_response_is_the_chats_text_streamed_or_not(
 
 async def test_a_conversation_goes_on_from_a_kept_response(openai: AsyncOpenAI) -> None:
     asked: dict[str, Any] = {"model": "smollm2", "temperature": 0, "max_output_tokens": 8}
-    first = await openai.responses.create(input=HELLO, **asked)
-    kept = await openai.responses.create(input="Again.", previous_response_id=first.id, **asked)
+    first: Any = await openai.responses.create(input=HELLO, **asked)
+    kept: Any = await openai.responses.create(
+        input="Again.", previous_response_id=first.id, **asked
+    )
     turns: Any = [
         {"role": "user", "content": HELLO},
         {"role": "assistant", "content": first.output_text},
         {"role": "user", "content": "Again."},
     ]
-    told = await openai.responses.create(input=turns, store=False, **asked)
+    told: Any = await openai.responses.create(input=turns, store=False, **asked)
     assert kept.output_text == told.output_text
 
 
 async def test_a_response_follows_its_schema(openai: AsyncOpenAI) -> None:
     form: Any = {"type": "json_schema", "name": "city", "schema": WEATHER, "strict": True}
-    response = await openai.responses.create(
+    response: Any = await openai.responses.create(
         model="smollm2", input="Name a city.", temperature=0, text={"format": form}
     )
     assert set(json.loads(response.output_text)) == {"city"}
@@ -92,9 +94,9 @@ async def test_a_response_calls_the_function_it_has_to(openai: AsyncOpenAI) -> N
     tool: Any = {"type": "function", "name": "weather", "parameters": WEATHER, "strict": True}
     asked: dict[str, Any] = {"model": "smollm2", "input": "The weather in Rome?", "temperature": 0}
     asked |= {"tools": [tool], "tool_choice": {"type": "function", "name": "weather"}}
-    response = await openai.responses.create(**asked)
+    response: Any = await openai.responses.create(**asked)
     async with openai.responses.stream(**asked) as stream:
-        streamed = await stream.get_final_response()
+        streamed: Any = await stream.get_final_response()
     for each in (response, streamed):
         [call] = each.output
         assert call.type == "function_call"
@@ -105,15 +107,14 @@ async def test_a_message_is_the_chats_text_streamed_or_not(
     anthropic: AsyncAnthropic, whole: Any
 ) -> None:
     turns: Any = [{"role": "user", "content": HELLO}]
-    asked: dict[str, Any] = {"model": "smollm2", "messages": turns, "temperature": 0}
-    message = await anthropic.messages.create(max_tokens=12, **asked)
+    asked: dict[str, Any] = {"model": "smollm2", "messages": turns, "extra_body": GREEDY}
+    message: Any = await anthropic.messages.create(max_tokens=12, **asked)
     async with anthropic.messages.stream(max_tokens=12, **asked) as stream:
-        streamed = await stream.get_final_message()
+        streamed: Any = await stream.get_final_message()
     text = whole["choices"][0]["message"]["content"]
     for each in (message, streamed):
         [block] = each.content
-        assert block.type == "text"
-        assert block.text == text
+        assert (block.type, block.text) == ("text", text)
         assert each.usage.output_tokens == whole["usage"]["completion_tokens"]
     counted = await anthropic.messages.count_tokens(model="smollm2", messages=turns)
     assert counted.input_tokens == whole["usage"]["prompt_tokens"]
@@ -128,24 +129,23 @@ async def test_a_message_names_the_sequence_that_stopped_it(
     text: str = whole["choices"][0]["message"]["content"]
     stop = text[3:6]
     turns: Any = [{"role": "user", "content": HELLO}]
-    message = await anthropic.messages.create(
-        model="smollm2", messages=turns, max_tokens=12, temperature=0, stop_sequences=[stop]
+    message: Any = await anthropic.messages.create(
+        model="smollm2", messages=turns, max_tokens=12, stop_sequences=[stop], extra_body=GREEDY
     )
     assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", stop)
     [block] = message.content
-    assert block.type == "text"
-    assert block.text == text[: text.index(stop)]
+    assert (block.type, block.text) == ("text", text[: text.index(stop)])
 
 
 async def test_a_message_uses_the_tool_it_has_to(anthropic: AsyncAnthropic) -> None:
     tools: Any = [{"name": "weather", "input_schema": WEATHER}]
     turns: Any = [{"role": "user", "content": "The weather in Rome?"}]
     choice: Any = {"type": "tool", "name": "weather"}
-    message = await anthropic.messages.create(
+    message: Any = await anthropic.messages.create(
         model="smollm2",
         messages=turns,
         max_tokens=60,
-        temperature=0,
+        extra_body=GREEDY,
         tools=tools,
         tool_choice=choice,
     )
