@@ -124,7 +124,7 @@ class Protocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse what arrived, but no endless head: httptools has no limit of its own."""
         self._fed_bytes = len(data)
-        super().data_received(data)
+        HttpToolsProtocol.data_received(self, data)  # `super()` costs as much as all else here
         if self._in_head:
             self._head_bytes += self._fed_bytes
             if self._head_bytes > HEAD_LIMIT_BYTES and not self.transport.is_closing():
@@ -166,7 +166,7 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """Note that the body is whole; a head comes next."""
-        super().on_message_complete()
+        HttpToolsProtocol.on_message_complete(self)
         self._in_head = True
         self._head_bytes = self._fed_bytes = 0
         if self._clients:

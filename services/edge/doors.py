@@ -34,6 +34,8 @@ class Doors:
     def __init__(self, doors: Mapping[str, Door]) -> None:
         self._at = doors
         self._above = {path: door for path, door in doors.items() if path.endswith("/")}
+        self.enter = {(path, door.method): door.enter for path, door in doors.items()}
+        """What nearly every request enters, found in one look."""
 
     def find(self, path: str) -> Door | None:
         """The door at this path."""

@@ -16,8 +16,8 @@ JSON: tuple[bytes, bytes] = (b"content-type", APPLICATION_JSON)
 
 def is_json(content_type: bytes | None) -> bool:
     """Whether a body of this content type may be read; one that says nothing of itself may."""
-    if content_type is None or content_type == APPLICATION_JSON:
-        return True  # nearly always
+    if content_type is None:
+        return True
     media_type = content_type.partition(b";")[0].strip().lower()
     return media_type == APPLICATION_JSON or media_type.endswith(b"+json")
 

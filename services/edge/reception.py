@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from services.edge.config import Config
-from services.edge.http import Receive, is_json, read_body
+from services.edge.http import APPLICATION_JSON, Receive, is_json, read_body
 from services.edge.refusals import (
     BodyTooLarge,
     BodyTooSlow,
@@ -40,7 +40,7 @@ class Reception:
     ) -> Asked | Refusal | None:
         """What is asked, or None when the client left first. The body is not kept beside it."""
         content_type = visit.asked.get(b"content-type")
-        if not is_json(content_type):
+        if content_type != APPLICATION_JSON and not is_json(content_type):
             return NotJson((content_type or b"").decode("latin-1")[:128])
         body: bytes | BodyTooLarge | BodyTooSlow | None
         if visit.client.is_whole:  # nearly always; a timer costs more than all of this

@@ -89,6 +89,14 @@ class Edge:
         """Answer one request."""
         if self._cors.is_configured:
             send = self._cors.sending(scope, send)
+        enter = self._doors.enter.get((scope["path"], scope["method"]))
+        if enter is None:
+            await self._look_around(scope, receive, send)
+        else:
+            await enter(scope, receive, send)
+
+    async def _look_around(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Enter a door that is not found at once, or say why not."""
         path, method = scope["path"], scope["method"]
         door = self._doors.find(path)
         if door is not None and door.takes(method):

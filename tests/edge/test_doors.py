@@ -36,6 +36,7 @@ DOORS = Doors({"/read": READ, "/ask": ASK, "/read/": BELOW})
 )
 def test_the_door_at_a_path(path: str, door: Door | None) -> None:
     assert DOORS.find(path) is door
+    assert ((path, "GET") in DOORS.enter) is (path == "/read")
 
 
 @pytest.mark.parametrize(
