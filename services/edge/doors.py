@@ -34,7 +34,9 @@ class Doors:
     def __init__(self, doors: Mapping[str, Door]) -> None:
         self._at = doors
         self._above = {path: door for path, door in doors.items() if path.endswith("/")}
-        self.enter = {(path, door.method): door.enter for path, door in doors.items()}
+        self.enter = {
+            (path, method): door.enter for path, door in doors.items() for method in door.taken
+        }
         """What nearly every request enters, found in one look."""
 
     def find(self, path: str) -> Door | None:
