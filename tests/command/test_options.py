@@ -30,6 +30,9 @@ def test_the_simulator_needs_no_embedding_worker() -> None:
         pytest.param("--port 70000", "--port must be 1 to 65535", id="no-such-port"),
         pytest.param("--policy best", "--policy best is not known", id="policy"),
         pytest.param("--sim base_ms=1", "--sim needs --engine sim", id="sim-of-vllm"),
+        pytest.param(
+            "--engine sim --tool-parser hermes", "--tool-parser and", id="parser-of-the-simulator"
+        ),
         pytest.param("--engine sim --sim speed=1", "--sim speed is not known", id="sim-key"),
         pytest.param("--engine sim --sim base_ms", "--sim base_ms must be a number", id="no-value"),
         pytest.param("--engine sim --sim base_ms=-1", "--sim base_ms must be", id="below-zero"),

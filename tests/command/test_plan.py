@@ -50,6 +50,14 @@ def test_the_default_is_the_whole_system_in_the_order_of_its_start() -> None:
     ]
 
 
+def test_parsers_are_for_the_chat_workers() -> None:
+    parsed = planned(Options(tool_parser="hermes", reasoning_parser="none"))
+    for variable, value in (("TOOL", "hermes"), ("REASONING", "none")):
+        said = {name: each.env.get(f"WORKER_{variable}_PARSER") for name, each in parsed.items()}
+        told = {name for name, parser in said.items() if parser == value}
+        assert told == {"worker-0", "worker-1"}
+
+
 def test_adapters_are_for_the_chat_workers() -> None:
     adapted = planned(Options(adapters=("poet=/poet", "clerk=/clerk")))
     said = {name: each.env.get("WORKER_ADAPTERS") for name, each in adapted.items()}
