@@ -40,26 +40,16 @@ class Api(Protocol[Read]):
 
 @dataclass(frozen=True, slots=True)
 class OpenAI:
-    """Chat or plain completions."""
+    """Chat or plain completions: functions as they are, since most requests pass here."""
 
     endpoint: str
-    parse: Callable[[bytes], Ask | Invalid]
-
-    def authorization(self, asked: Headers) -> str:
-        """The header itself."""
-        return bearer(asked)
-
-    def read(self, body: bytes) -> Ask | Invalid:
-        """Read a body."""
-        return self.parse(body)
+    read: Callable[[bytes], Ask | Invalid]
+    authorization: Callable[[Headers], str] = bearer
+    refused: Callable[[Refusal], Answer] = answer
 
     def ask(self, read: Ask, tenant: str) -> Ask:
         """What was read: nothing is remembered."""
         return read
-
-    def refused(self, refusal: Refusal) -> Answer:
-        """The answer to a refusal."""
-        return answer(refusal)
 
 
 @dataclass(frozen=True, slots=True)

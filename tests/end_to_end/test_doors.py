@@ -42,7 +42,7 @@ def body(**more: Any) -> bytes:
                 }
             ),
             400,
-            "response_format",
+            "response_format.json_schema.schema",
             id="schema-that-is-none",
         ),
     ],
