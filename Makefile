@@ -69,14 +69,20 @@ $(GENERATED): $(INSTALLED) $(shell find protos -name '*.proto')
 	@$(BIN)/python setup.py --quiet generate
 	@touch $@
 
+# $(call debian,COMMAND,WHAT): install the package of the command's name where the command is missing;
+# WHAT needs it.
+define debian
+command -v $(1) >/dev/null || { \
+	  test "$$(id -u)" -eq 0 && command -v apt-get >/dev/null || { \
+	    echo "$(2) needs $(1), and only root can install it: apt-get install $(1)"; exit 1; }; \
+	  echo "installing $(1)"; \
+	  apt-get update -qq; \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $(1) >/dev/null; }
+endef
+
 # What tests/cost counts instructions with. Elsewhere than on x86-64 those tests are skipped.
 valgrind:
-	@test "$$(uname -m)" != x86_64 || command -v valgrind >/dev/null || { \
-	  test "$$(id -u)" -eq 0 && command -v apt-get >/dev/null || { \
-	    echo "tests/cost needs valgrind, and only root can install it: apt-get install valgrind"; exit 1; }; \
-	  echo "installing valgrind"; \
-	  apt-get update -qq; \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends valgrind >/dev/null; }
+	@test "$$(uname -m)" != x86_64 || $(call debian,valgrind,tests/cost)
 
 # $(call stage,NAME,COMMAND): run it, say how long it took.
 define stage
@@ -88,12 +94,7 @@ endef
 NODE_SDKS := tests/node/node_modules/.package-lock.json
 
 $(NODE_SDKS): tests/node/package.json tests/node/package-lock.json
-	@command -v npm >/dev/null || { \
-	  test "$$(id -u)" -eq 0 && command -v apt-get >/dev/null || { \
-	    echo "the Node SDKs' test needs npm, and only root can install it: apt-get install npm"; exit 1; }; \
-	  echo "installing npm"; \
-	  apt-get update -qq; \
-	  DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends npm >/dev/null; }
+	@$(call debian,npm,the test of the Node SDKs)
 	@cd tests/node && npm ci --silent --no-audit --no-fund
 	@touch $@
 

@@ -108,9 +108,8 @@ class Ask:
         """What to ask the tokenizer, one for each prompt."""
         if isinstance(self.body, ChatBody):
             return [wire.encode_chat(self.body, served, traceparent)]
-        return [
-            wire.encode_prompt(self.body, prompt, served, traceparent) for prompt in self.prompts
-        ]
+        salt = self.body.cache_salt or ""
+        return [wire.encode_prompt(prompt, served, traceparent, salt) for prompt in self.prompts]
 
     def sampling(self) -> worker.Sampling:
         """How the worker is to choose tokens."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import grpc
 
 from headway.scheduler.v1 import scheduler_pb2 as scheduler
-from headway.tokenizer.v1 import tokenizer_pb2 as tokenizer
 from headway.worker.v1 import worker_pb2 as worker
+from services.edge import wire
 from services.edge.encoding import Encoded
 from services.edge.fitting import misfit
 from services.edge.inquiry import Caller
@@ -68,22 +68,13 @@ class Embedding:
         return self.hops.fleet.served(self.model)
 
     async def _encode(self, position: int, wanted: Input) -> Encoded | Refusal:
-        encoded = await self.hops.encoders.encode(self._encode_request(wanted))
+        request = wire.encode_prompt(wanted.prompt, self._served, self.caller.traceparent)
+        encoded = await self.hops.encoders.encode(request)
         if isinstance(encoded, Invalid):
             return replace(encoded, param=wanted.parameter)
         if isinstance(encoded, Encoded):
             return self._too_long(wanted, encoded.prompt_tokens) or encoded
         return encoded
-
-    def _encode_request(self, wanted: Input) -> tokenizer.EncodeRequest:
-        request = tokenizer.EncodeRequest(
-            model=self._served.model, traceparent=self.caller.traceparent
-        )
-        if isinstance(wanted.prompt, str):
-            request.text = wanted.prompt
-        else:
-            request.token_ids.ids.extend(wanted.prompt)
-        return request
 
     def _too_long(self, wanted: Input, tokens: int) -> Invalid | None:
         pool = self.hops.fleet.pools.get(self.model)

@@ -18,6 +18,13 @@ def misfit(name: str, pools: Mapping[str, Pool], *, generates: bool) -> Refusal 
     return None
 
 
+def named(refusal: Refusal, pools: Mapping[str, Pool], *, generates: bool) -> Refusal:
+    """The refusal with the models that there are: the other services know only of its own."""
+    if not isinstance(refusal, UnknownModel) or refusal.known:
+        return refusal
+    return UnknownModel(refusal.model, names(pools, generates=generates))
+
+
 def names(pools: Mapping[str, Pool], *, generates: bool) -> tuple[str, ...]:
     """The models of one kind."""
     return tuple(sorted(name for name, pool in pools.items() if pool.generates is generates))

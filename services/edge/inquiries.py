@@ -1,21 +1,19 @@
 """Serves what is answered whole and generates nothing; server.py serves what generates."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 from services.edge import metrics
 from services.edge.client import CLIENT
 from services.edge.doors import Enter
-from services.edge.fitting import names
+from services.edge.fitting import named
 from services.edge.fleet import Fleet
 from services.edge.http import JSON, Message, Receive, Send, send_answer, send_body
 from services.edge.inquiry import Caller, Inquiry, Reply
 from services.edge.reception import Reception
-from services.edge.refusals import Refusal, Unauthorized, Unavailable, UnknownModel
-from services.edge.visits import CLIENT_LEFT, Inquired, Visits
+from services.edge.refusals import Refusal, Unauthorized, Unavailable
+from services.edge.visits import CLIENT_LEFT, Inquired, Visits, watched
 
 
 class Inquiries:
@@ -61,7 +59,7 @@ class Inquiries:
             return asked
         self._visits.trace(visit, asked.model)
         visit.model = asked.model
-        with _watched(visit):
+        with watched(visit):
             caller = Caller(visit.request_id, tenant, visit.traceparent)
             return await inquiry.answer(asked, caller)
 
@@ -72,26 +70,7 @@ class Inquiries:
             visit.status, visit.prompt_tokens = 200, reply.prompt_tokens
             await send_body(send, 200, reply.body, [JSON, *visit.headers()])
             return
-        if isinstance(reply, UnknownModel) and not reply.known:
-            # The other services know that they have no such model, and not which there are.
-            reply = UnknownModel(reply.model, names(self._fleet.pools, generates=inquiry.generates))
-        refused = inquiry.refused(reply)
+        told = named(reply, self._fleet.pools, generates=inquiry.generates)
+        refused = inquiry.refused(told)
         visit.status = refused.status
         await send_answer(send, refused, visit.headers())
-
-
-@contextmanager
-def _watched(visit: Inquired) -> Iterator[None]:
-    """End the serving task when the client leaves, and with it all that runs for it."""
-    serving = asyncio.current_task()
-    assert serving is not None, "a coroutine runs in a task"
-
-    def leave() -> None:
-        visit.status = CLIENT_LEFT
-        serving.cancel()
-
-    visit.client.watch(leave)
-    try:
-        yield
-    finally:
-        visit.client.unwatch()

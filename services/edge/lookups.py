@@ -4,16 +4,16 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from services.edge import message_events, wire
+from services.edge import wire
+from services.edge.apis import Messages
 from services.edge.encoding import Encoded
 from services.edge.fitting import misfit
 from services.edge.http import JSON, Message, Receive, Send, send_answer, send_body
 from services.edge.inquiry import Caller, Inquiry, Reply
-from services.edge.messages import in_messages_words, read_count
+from services.edge.messages import read_count
 from services.edge.openai import ChatBody
 from services.edge.reception import Reception
 from services.edge.refusals import (
-    Answer,
     Invalid,
     Refusal,
     Unauthorized,
@@ -24,7 +24,7 @@ from services.edge.refusals import (
 )
 from services.edge.relay import Hops
 from services.edge.shelf import Shelf
-from services.edge.tenants import bearer, key_or_bearer
+from services.edge.tenants import bearer
 
 RESPONSES = "/v1/responses/"
 
@@ -52,12 +52,6 @@ class KeptResponses:
         return kept(self._shelf, tenant, scope["method"], path, scope["query_string"].decode())
 
 
-def refused_message(refusal: Refusal) -> Answer:
-    """The answer to a refusal, in the Messages API's words."""
-    worded = in_messages_words(refusal) if isinstance(refusal, Invalid) else refusal
-    return message_events.answer(worded)
-
-
 def counting(hops: Hops) -> Inquiry[ChatBody]:
     """`POST /v1/messages/count_tokens`."""
 
@@ -72,8 +66,9 @@ def counting(hops: Hops) -> Inquiry[ChatBody]:
         body = msgspec.json.encode({"input_tokens": encoded.prompt_tokens})
         return Reply(body, encoded.prompt_tokens)
 
+    messages = Messages()
     return Inquiry(
-        "count_tokens", read_count, count, key_or_bearer, refused_message, generates=True
+        "count_tokens", read_count, count, messages.authorization, messages.refused, generates=True
     )
 
 

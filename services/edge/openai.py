@@ -155,17 +155,11 @@ def parse_completion(body: bytes) -> CompletionBody | Invalid:
 
 def prompts(completion: CompletionBody) -> list[Prompt] | Invalid:
     """The prompts of a completion: one text, one list of token ids, or a list of either."""
-    prompt = completion.prompt
-    if isinstance(prompt, str):
-        found: list[Prompt] = [prompt]
-    elif prompt and all(_is_token(item) for item in prompt):
-        found = [prompt]
-    else:
-        found = prompt
+    found = one_or_many(completion.prompt)
     if not 1 <= len(found) <= PROMPTS_LIMIT:
         return Invalid(f"Expected 1 to {PROMPTS_LIMIT} prompts, got {len(found)}", "prompt")
     for position, item in enumerate(found):
-        if not (isinstance(item, str) or (isinstance(item, list) and all(map(_is_token, item)))):
+        if not is_prompt(item):
             return Invalid("Expected a text or a list of token ids", f"prompt[{position}]")
         if not item:
             return Invalid("A prompt must not be empty", "prompt")
@@ -191,6 +185,16 @@ def max_tokens(body: ChatBody | CompletionBody) -> int | None:
     if isinstance(body, CompletionBody):
         return 16 if body.max_tokens is None else body.max_tokens  # OpenAI's default
     return body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+
+
+def one_or_many(given: str | list[Any]) -> list[Any]:
+    """What may each be a prompt: the only one, a list of token ids too, or those listed."""
+    return [given] if isinstance(given, str) or (given and all(map(_is_token, given))) else given
+
+
+def is_prompt(item: object) -> bool:
+    """Whether this is a text or a list of token ids; either may be empty."""
+    return isinstance(item, str) or (isinstance(item, list) and all(map(_is_token, item)))
 
 
 def _is_token(item: object) -> bool:

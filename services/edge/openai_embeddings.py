@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from services.edge.openai import Positive, Prompt, parse
+from services.edge.openai import Positive, Prompt, is_prompt, one_or_many, parse
 from services.edge.refusals import Invalid
 
 INPUTS_LIMIT = 2048  # OpenAI's
@@ -67,11 +67,11 @@ def parse_embedding(body: bytes) -> EmbeddingAsk | Invalid:
 
 def inputs(asked: EmbeddingBody) -> list[Input] | Invalid:
     """The inputs: one text, one list of token ids, or a list of either."""
-    given = asked.input
-    if isinstance(given, str) or (given and all(map(_is_token, given))):
-        found = [Input(given, "input")]
-    else:
+    given = one_or_many(asked.input)
+    if given is asked.input:
         found = [Input(each, f"input[{position}]") for position, each in enumerate(given)]
+    else:
+        found = [Input(given[0], "input")]
     if not 1 <= len(found) <= INPUTS_LIMIT:
         return Invalid(f"Expected 1 to {INPUTS_LIMIT} inputs, got {len(found)}", "input")
     faults = (_fault(each) for each in found)
@@ -98,16 +98,11 @@ def wrong_dimensions(
 
 
 def _fault(found: Input) -> Invalid | None:
-    prompt: Any = found.prompt
-    if not (isinstance(prompt, str) or (isinstance(prompt, list) and all(map(_is_token, prompt)))):
+    if not is_prompt(found.prompt):
         return Invalid(f"Expected a text or a list of token ids in `{found.where}`", "input")
-    if not prompt:
+    if not found.prompt:
         return Invalid(f"`{found.where}` must not be empty", "input")
     return None
-
-
-def _is_token(item: object) -> bool:
-    return type(item) is int and 0 <= item < 2**32
 
 
 _EMBEDDING = msgspec.json.Decoder(EmbeddingBody)

@@ -18,7 +18,7 @@ from services.edge.cors import Cors
 from services.edge.doors import Door, Doors, closed
 from services.edge.embeddings import Embeddings
 from services.edge.exchange import Exchange
-from services.edge.fitting import misfit, names
+from services.edge.fitting import misfit, named
 from services.edge.http import JSON, Message, Receive, Send, send_answer, send_body
 from services.edge.inquiries import Inquiries
 from services.edge.inquiry import Inquiry
@@ -32,7 +32,6 @@ from services.edge.refusals import (
     Refusal,
     Unauthorized,
     Unavailable,
-    UnknownModel,
     UnknownPath,
     answer,
 )
@@ -42,7 +41,7 @@ from services.edge.shelf import Shelf
 from services.edge.streaming import Stream
 from services.edge.tenants import Tenants
 from services.edge.tokens import Tokens
-from services.edge.visits import CLIENT_LEFT, Visit, Visits
+from services.edge.visits import CLIENT_LEFT, Visit, Visits, watched
 
 
 def inquiries_of(config: Config, hops: Hops) -> dict[str, Inquiry[Any]]:
@@ -133,7 +132,7 @@ class Edge:
         try:
             refusal = await self._serve(visit, api, receive, send)
             if refusal is not None:
-                refused = api.refused(self._name_models(refusal))
+                refused = api.refused(named(refusal, self._hops.fleet.pools, generates=True))
                 visit.status = refused.status
                 await send_answer(send, refused, visit.headers())
         except asyncio.CancelledError:
@@ -176,19 +175,11 @@ class Edge:
             visit.traceparent,
             self._config.unread_limit,
         )
-        serving = asyncio.current_task()
-        assert serving is not None, "a coroutine runs in a task"
-        visit.client.watch(lambda: _leave(visit, serving))
         try:
-            yield exchange
+            with watched(visit):
+                yield exchange
         finally:
-            visit.client.unwatch()
             exchange.close()
-
-    def _name_models(self, refusal: Refusal) -> Refusal:
-        if not isinstance(refusal, UnknownModel):
-            return refusal
-        return UnknownModel(refusal.model, names(self._hops.fleet.pools, generates=True))
 
 
 async def _respond(visit: Visit, exchange: Exchange, send: Send) -> Refusal | None:
@@ -214,12 +205,6 @@ async def _cut_off(visit: Visit, api: Api[Any], send: Send) -> None:
         cut_off = api.refused(closing)
         visit.status = cut_off.status
         await send_answer(send, cut_off, visit.headers())
-
-
-def _leave(visit: Visit, serving: "asyncio.Task[None]") -> None:
-    """End the serving task: its client left."""
-    visit.status = CLIENT_LEFT
-    serving.cancel()
 
 
 class Admin:

@@ -12,7 +12,7 @@ from services.edge.inquiry import Caller, Reply
 from services.edge.openai_tokens import DetokenizeBody, TokenizeAsk
 from services.edge.refusals import Invalid, Refusal, UnknownModel
 from services.edge.relay import Hops
-from services.edge.workers import Pool
+from services.edge.workers import Pool, Served
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +65,8 @@ class Tokens:
             served = self.hops.fleet.served(ask.model)
             request = wire.encode_chat(ask.chat, served, caller.traceparent)
         else:
-            request = tokenizer.EncodeRequest(
-                model=self._vocabulary(ask.model),
-                text=ask.body.prompt or "",
-                traceparent=caller.traceparent,
-            )
+            vocabulary = Served(self._vocabulary(ask.model))
+            request = wire.encode_prompt(ask.body.prompt or "", vocabulary, caller.traceparent)
         if ask.body.add_special_tokens is not None:
             request.add_special_tokens = ask.body.add_special_tokens
         return request

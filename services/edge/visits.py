@@ -1,7 +1,10 @@
 """What is kept of each request for a model: metrics, its account, its span, its log line."""
 
+import asyncio
 import random
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -64,6 +67,23 @@ class Visit:
         own = self.asked.get(b"x-request-id", b"")
         fits = 0 < len(own) <= ECHO_LIMIT and own.isascii()
         return [(b"x-request-id", own if fits else self.request_id.encode())]
+
+
+@contextmanager
+def watched(visit: Visit) -> Iterator[None]:
+    """End the serving task when the client leaves, and with it all that runs for it."""
+    serving = asyncio.current_task()
+    assert serving is not None, "a coroutine runs in a task"
+
+    def leave() -> None:
+        visit.status = CLIENT_LEFT
+        serving.cancel()
+
+    visit.client.watch(leave)
+    try:
+        yield
+    finally:
+        visit.client.unwatch()
 
 
 @dataclass(slots=True)

@@ -76,13 +76,13 @@ def _what_the_template_got(chat: ChatBody) -> str:
 
 
 def encode_prompt(
-    sampling: Sampling, prompt: Prompt, served: Served, traceparent: str
+    prompt: Prompt, served: Served, traceparent: str, cache_salt: str = ""
 ) -> tokenizer.EncodeRequest:
     """What the tokenizer is asked for a plain prompt."""
     request = tokenizer.EncodeRequest(
         model=served.model,
         adapter=served.adapter,
-        cache_salt=sampling.cache_salt or "",
+        cache_salt=cache_salt,
         traceparent=traceparent,
     )
     if isinstance(prompt, str):

@@ -1,13 +1,10 @@
 """Every row of docs/conformance.md, sent to the running system."""
 
-from typing import Any
-
 import httpx
 import pytest
 
 from services.edge.conformance import Row, rows
 from services.edge.declarations import DOORS
-from tests.system import System
 
 pytestmark = pytest.mark.vllm
 
@@ -16,12 +13,6 @@ ROWS = [row for door in DOORS for row in rows(door)]
 
 def _name(row: Row) -> str:
     return f"{row.door.path.rpartition('/')[2]}-{row.parameter}"
-
-
-@pytest.fixture(scope="module")
-def client(vllm_system: System) -> Any:
-    with httpx.Client(base_url=vllm_system.url, timeout=60) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("row", ROWS, ids=_name)

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -16,12 +15,6 @@ from tests.system import System
 pytestmark = pytest.mark.vllm
 
 UNICODE = "Repeat exactly: 🌊🎉 漢字 Grüße 💡"
-
-
-@pytest.fixture
-def client(vllm_system: System) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=vllm_system.url, timeout=60) as opened:
-        yield opened
 
 
 def chat(client: httpx.Client, content: str, **more: Any) -> Any:

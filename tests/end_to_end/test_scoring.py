@@ -1,23 +1,14 @@
 """Rerank and score on a real embedding worker."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.system import System
-
 pytestmark = pytest.mark.vllm
 
 QUERY = "How large is the ocean?"
 DOCUMENTS = ["Tax forms are due on Monday.", "The sea is very wide and deep.", "Cats like fish."]
-
-
-@pytest.fixture
-def client(vllm_system: System) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=vllm_system.url, timeout=60) as opened:
-        yield opened
 
 
 def post(client: httpx.Client, path: str, **asked: Any) -> Any:

@@ -1,6 +1,5 @@
 """Token ids, models and the version of a running system; what is counted is what is billed."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,6 @@ pytestmark = pytest.mark.vllm
 
 TEXT = "Grüße an das Meer, \U0001f30a!"
 SAYS = [{"role": "user", "content": TEXT}]
-
-
-@pytest.fixture
-def client(vllm_system: System) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=vllm_system.url, timeout=60) as opened:
-        yield opened
 
 
 def post(client: httpx.Client, path: str, **asked: Any) -> Any:
