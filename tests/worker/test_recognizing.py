@@ -11,6 +11,7 @@ from services.worker.recognizing import reasoning_parser, tool_parser
         pytest.param("{{ '<|im_start|>' }}", "hermes", id="a-template-that-says-nothing"),
         pytest.param('… <tool_call>\n{"name": …}\n</tool_call>', "hermes", id="hermes"),
         pytest.param("<tool_call>\n<function=f>", "qwen3_coder", id="xml-in-the-same-tag"),
+        pytest.param("<seed:tool_call>\n<function=f>", "seed_oss", id="xml-in-a-tag-of-its-own"),
         pytest.param("<tool_call>f<arg_key>", "glm45", id="glm"),
         pytest.param("Environment: ipython", "llama3_json", id="llama"),
         pytest.param("[TOOL_CALLS]", "mistral", id="mistral"),
