@@ -23,7 +23,7 @@ from services.edge.openai_tokens import (
 )
 from services.edge.refusals import Invalid
 from services.edge.response_events import ResponsesForm
-from services.edge.responses import ResponsesBody, read_responses
+from services.edge.responses import Referring, ResponsesBody, read_responses
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,6 @@ _RESPONSES: dict[str, list[Example]] = {
         *_of([*_HI, {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}]),
         *_of([*_HI, {"type": "function_call_output", "call_id": "c", "output": "1"}]),
         *_of([], [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]),
-        *_of([{"type": "item_reference", "id": "x"}]),
     ],
     "instructions": _of("Be brief."),
     "stream": _of(True, False),
@@ -298,6 +297,8 @@ _MESSAGES: dict[str, list[Example]] = {
 
 def _read_responses(body: bytes) -> Ask | Invalid:
     read = read_responses(body)
+    if isinstance(read, Referring):
+        return Invalid("Nothing is kept here", "input")
     if isinstance(read, Invalid):
         return read
     return read.continuing((), ResponsesForm(read.body, None))
