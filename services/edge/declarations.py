@@ -343,17 +343,22 @@ _SCORE: dict[str, list[Example]] = {
     "priority": _of(1),
     "truncate_prompt_tokens": _of(10),
 }
+_SAID: dict[str, Any] = {"prompt": None, "messages": _HI}
 _TOKENIZE: dict[str, list[Example]] = {
-    "prompt": _of("Hello"),
-    "messages": _of(_HI),
+    "prompt": _of("Hello", None),
+    "messages": [*_of(_HI, prompt=None), *_of(_HI)],
     "add_special_tokens": _of(True, False),
-    "return_token_strs": _of(True),
-    "add_generation_prompt": _of(True),
-    "continue_final_message": _of(True),
-    "chat_template_kwargs": _of({"a": 1}),
+    "return_token_strs": _of(True, False),
+    "add_generation_prompt": [*_of(True, False, **_SAID), *_of(True)],
+    "continue_final_message": [
+        *_of(True, **_SAID),
+        *_of(True, add_generation_prompt=True, **_SAID),
+    ],
+    "chat_template_kwargs": _of({"a": 1}, **_SAID),
+    "tools": [*_of([_TOOL], [], **_SAID), *_of([_TOOL])],
     "chat_template": _of("{{ messages }}"),
     "mm_processor_kwargs": _of({}),
-    "tools": _of([]),
+    "media_io_kwargs": _of({}),
 }
 _DETOKENIZE: dict[str, list[Example]] = {"tokens": _of([504, 3725], [], [-1])}
 

@@ -11,10 +11,10 @@ from services.edge.fleet import Fleet
 from services.edge.http import JSON, Message, Receive, Send, send_answer, send_body
 from services.edge.reception import Reception
 from services.edge.refusals import Unauthorized, Unavailable, UnknownModel, answer
-from services.edge.tenants import bearer
+from services.edge.tenants import key_or_bearer
 from services.edge.workers import Pool
 
-MODELS = "/v1/models"
+MODELS = "/v1/models"  # of OpenAI and of Anthropic: their SDKs read the same answer
 HTML = (b"content-type", b"text/html; charset=utf-8")
 METRICS_TEXT = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 
@@ -77,14 +77,14 @@ class Reading:
             await send_body(send, 200, b'{"status":"ready"}', [JSON])
 
     async def _models(self, scope: Message, receive: Receive, send: Send) -> None:
-        tenant = self._reception.recognise(bearer(dict(scope["headers"])))
+        tenant = self._reception.recognise(key_or_bearer(dict(scope["headers"])))
         if isinstance(tenant, Unauthorized):
             await send_answer(send, answer(tenant), [])
         else:
             await send_body(send, 200, events.models(self._ready(), self._created), [JSON])
 
     async def _model(self, scope: Message, receive: Receive, send: Send) -> None:
-        tenant = self._reception.recognise(bearer(dict(scope["headers"])))
+        tenant = self._reception.recognise(key_or_bearer(dict(scope["headers"])))
         name, ready = scope["path"].removeprefix(f"{MODELS}/"), self._ready()
         if isinstance(tenant, Unauthorized):
             await send_answer(send, answer(tenant), [])

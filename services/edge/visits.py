@@ -22,6 +22,7 @@ from services.edge.ledger import Ledger
 
 CLIENT_LEFT = 499  # nginx's number; it is in logs and metrics only, nobody is there to read it
 ECHO_LIMIT = 128  # of a caller's own X-Request-Id
+ANTHROPICS = ("messages", "count_tokens")  # whose callers look for another header, too
 
 
 # A label's child is looked up under a lock, and its text checked: once is enough. The labels are
@@ -66,7 +67,10 @@ class Visit:
         """The headers of every answer: the caller's own request id, or ours."""
         own = self.asked.get(b"x-request-id", b"")
         fits = 0 < len(own) <= ECHO_LIMIT and own.isascii()
-        return [(b"x-request-id", own if fits else self.request_id.encode())]
+        told = own if fits else self.request_id.encode()
+        if self.endpoint in ANTHROPICS:
+            return [(b"x-request-id", told), (b"request-id", told)]
+        return [(b"x-request-id", told)]
 
 
 @contextmanager
