@@ -4,7 +4,7 @@ import Anthropic from "@anthropic-ai/sdk";
 const client = new Anthropic({ baseURL: process.argv[2], apiKey: "unused", maxRetries: 0 });
 const asked = {
   model: "smollm2",
-  max_tokens: 8,
+  max_tokens: 4,
   temperature: 0,
   messages: [{ role: "user", content: "Say hello." }],
 };
@@ -29,7 +29,6 @@ async function refusal(wanted) {
       type: error.type,
       message: error.error?.error?.message,
       request_id: error.requestID,
-      request_id_in_body: error.error?.request_id,
     };
   }
   return null;
@@ -152,6 +151,5 @@ async function models() {
 }
 
 const parts = { text, system, stops, tools, refusals, models };
-const told = {};
-for (const [name, part] of Object.entries(parts)) told[name] = await part();
-console.log(JSON.stringify(told));
+const told = Object.entries(parts).map(async ([name, part]) => [name, await part()]);
+console.log(JSON.stringify(Object.fromEntries(await Promise.all(told))));
