@@ -25,7 +25,8 @@ from services.edge.refusals import (
 from services.edge.relay import Hops
 from services.edge.response_items import page, read_page
 from services.edge.shelf import Shelf
-from services.edge.tenants import bearer
+from services.edge.tenants import Headers, bearer
+from services.edge.visits import request_id_header
 
 RESPONSES = "/v1/responses/"
 
@@ -39,14 +40,16 @@ class KeptResponses:
 
     async def enter(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        found = self._find(scope)
+        asked = dict(scope["headers"])
+        found = self._find(scope, asked)
+        request_id = request_id_header(asked)
         if isinstance(found, bytes):
-            await send_body(send, 200, found, [JSON])
+            await send_body(send, 200, found, [JSON, request_id])
         else:
-            await send_answer(send, answer(found), [])
+            await send_answer(send, answer(found), [request_id])
 
-    def _find(self, scope: Message) -> bytes | Refusal:
-        tenant = self._reception.recognise(bearer(dict(scope["headers"])))
+    def _find(self, scope: Message, asked: Headers) -> bytes | Refusal:
+        tenant = self._reception.recognise(bearer(asked))
         if isinstance(tenant, Unauthorized):
             return tenant
         path: str = scope["path"]
