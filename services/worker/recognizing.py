@@ -7,6 +7,7 @@ that matches decides.
 # What a template holds, and the parser of calls that are written so.
 _CALL_MARKS = (
     ("<|tool_calls_section_begin|>", "kimi_k2"),
+    ("['name'] + '<｜tool▁sep｜>'", "deepseek_v31"),  # noqa: RUF001 (older ones have a type there)
     ("<｜tool▁calls▁begin｜>", "deepseek_v3"),  # noqa: RUF001 (these are its bars)
     ("<longcat_tool_call>", "longcat"),
     ("<minimax:tool_call>", "minimax_m2"),
