@@ -1,17 +1,20 @@
 """The ways to ask for generated text: what is read there, and how it is refused. Pure."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
+
+import msgspec
 
 from services.edge import message_events
 from services.edge.ask import Ask, chat_ask, completion_ask
 from services.edge.message_events import MESSAGES
 from services.edge.messages import in_messages_words, read_messages
 from services.edge.openai import Message
-from services.edge.refusals import Answer, Invalid, Refusal, answer
+from services.edge.refusals import Answer, Invalid, Refusal, UnknownItem, answer
 from services.edge.response_events import Keep, ResponsesForm
-from services.edge.responses import ResponsesAsk, in_responses_words, read_responses
+from services.edge.response_items import asked_items, listed
+from services.edge.responses import Referring, ResponsesAsk, in_responses_words, read_responses
 from services.edge.shelf import Conversation, Kept, Shelf
 from services.edge.tenants import Headers, bearer, key_or_bearer
 
@@ -31,7 +34,7 @@ class Api(Protocol[Read]):
     def read(self, body: bytes) -> Read | Invalid:
         """Read a body; a large one in a thread, so nothing else is looked at."""
 
-    def ask(self, read: Read, tenant: str) -> Ask | Invalid:
+    def ask(self, read: Read, tenant: str) -> Ask | Refusal:
         """What is asked, by this tenant."""
 
     def refused(self, refusal: Refusal) -> Answer:
@@ -63,12 +66,25 @@ class Responses:
         """The header itself."""
         return bearer(asked)
 
-    def read(self, body: bytes) -> ResponsesAsk | Invalid:
+    def read(self, body: bytes) -> ResponsesAsk | Referring | Invalid:
         """Read a body."""
         return read_responses(body)
 
-    def ask(self, read: ResponsesAsk, tenant: str) -> Ask | Invalid:
-        """What is asked, after the response that it continues."""
+    def ask(self, read: ResponsesAsk | Referring, tenant: str) -> Ask | Refusal:
+        """What is asked, with the items that it refers to, after the response that it continues."""
+        resolved = self._resolved(read, tenant) if isinstance(read, Referring) else read
+        return self._ask(resolved, tenant) if isinstance(resolved, ResponsesAsk) else resolved
+
+    def _resolved(self, read: Referring, tenant: str) -> ResponsesAsk | Refusal:
+        found: dict[int, dict[str, Any]] = {}
+        for place, item_id in read.ids.items():
+            item = self.shelf.find_item(tenant, item_id)
+            if item is None:
+                return UnknownItem(item_id)
+            found[place] = msgspec.json.decode(item.json)
+        return read.resolved(found)
+
+    def _ask(self, read: ResponsesAsk, tenant: str) -> Ask | Invalid:
         body = read.body
         earlier: Conversation | None = None
         if body.store and self.shelf.keeps_nothing:
@@ -80,13 +96,19 @@ class Responses:
             earlier = kept.conversation
         keep = None
         if body.store is not False and not self.shelf.keeps_nothing:
-            keep = self._keeping(tenant, read.own, earlier)
+            keep = self._keeping(tenant, read, earlier)
         before = () if earlier is None else earlier.messages()
         return read.continuing(before, ResponsesForm(body, keep))
 
-    def _keeping(self, tenant: str, own: tuple[Message, ...], earlier: Conversation | None) -> Keep:
-        def keep(response_id: str, response: bytes, answered: Message) -> None:
-            conversation = Conversation((*own, answered), earlier)
+    def _keeping(self, tenant: str, read: ResponsesAsk, earlier: Conversation | None) -> Keep:
+        own, items = read.own, read.items  # and not the ask, which holds what was before, too
+
+        def keep(
+            response_id: str, response: bytes, output: Sequence[Mapping[str, Any]], said: Message
+        ) -> None:
+            asked = asked_items(response_id, items)
+            answered = tuple(map(listed, output))
+            conversation = Conversation((*own, said), earlier, asked, answered)
             self.shelf.keep(tenant, response_id, Kept(response, conversation))
 
         return keep

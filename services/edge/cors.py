@@ -10,7 +10,7 @@ from services.edge.http import Headers, Message, Send
 
 ANY = "*"
 MAX_AGE_S = b"600"
-EXPOSED = b"retry-after, x-request-id"
+EXPOSED = b"retry-after, request-id, x-request-id"
 
 
 class Cors:

@@ -23,7 +23,7 @@ from services.edge.openai_tokens import (
 )
 from services.edge.refusals import Invalid
 from services.edge.response_events import ResponsesForm
-from services.edge.responses import ResponsesBody, read_responses
+from services.edge.responses import Referring, ResponsesBody, read_responses
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,6 @@ _RESPONSES: dict[str, list[Example]] = {
         *_of([*_HI, {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}]),
         *_of([*_HI, {"type": "function_call_output", "call_id": "c", "output": "1"}]),
         *_of([], [{"role": "user", "content": [{"type": "input_image", "image_url": "x"}]}]),
-        *_of([{"type": "item_reference", "id": "x"}]),
     ],
     "instructions": _of("Be brief."),
     "stream": _of(True, False),
@@ -298,6 +297,8 @@ _MESSAGES: dict[str, list[Example]] = {
 
 def _read_responses(body: bytes) -> Ask | Invalid:
     read = read_responses(body)
+    if isinstance(read, Referring):
+        return Invalid("Nothing is kept here", "input")
     if isinstance(read, Invalid):
         return read
     return read.continuing((), ResponsesForm(read.body, None))
@@ -342,17 +343,22 @@ _SCORE: dict[str, list[Example]] = {
     "priority": _of(1),
     "truncate_prompt_tokens": _of(10),
 }
+_SAID: dict[str, Any] = {"prompt": None, "messages": _HI}
 _TOKENIZE: dict[str, list[Example]] = {
-    "prompt": _of("Hello"),
-    "messages": _of(_HI),
+    "prompt": _of("Hello", None),
+    "messages": [*_of(_HI, prompt=None), *_of(_HI)],
     "add_special_tokens": _of(True, False),
-    "return_token_strs": _of(True),
-    "add_generation_prompt": _of(True),
-    "continue_final_message": _of(True),
-    "chat_template_kwargs": _of({"a": 1}),
+    "return_token_strs": _of(True, False),
+    "add_generation_prompt": [*_of(True, False, **_SAID), *_of(True)],
+    "continue_final_message": [
+        *_of(True, **_SAID),
+        *_of(True, add_generation_prompt=True, **_SAID),
+    ],
+    "chat_template_kwargs": _of({"a": 1}, **_SAID),
+    "tools": [*_of([_TOOL], [], **_SAID), *_of([_TOOL])],
     "chat_template": _of("{{ messages }}"),
     "mm_processor_kwargs": _of({}),
-    "tools": _of([]),
+    "media_io_kwargs": _of({}),
 }
 _DETOKENIZE: dict[str, list[Example]] = {"tokens": _of([504, 3725], [], [-1])}
 

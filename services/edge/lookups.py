@@ -23,8 +23,10 @@ from services.edge.refusals import (
     answer,
 )
 from services.edge.relay import Hops
+from services.edge.response_items import page, read_page
 from services.edge.shelf import Shelf
-from services.edge.tenants import bearer
+from services.edge.tenants import Headers, bearer
+from services.edge.visits import request_id_header
 
 RESPONSES = "/v1/responses/"
 
@@ -38,18 +40,21 @@ class KeptResponses:
 
     async def enter(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        found = self._find(scope)
+        asked = dict(scope["headers"])
+        found = self._find(scope, asked)
+        request_id = request_id_header(asked)
         if isinstance(found, bytes):
-            await send_body(send, 200, found, [JSON])
+            await send_body(send, 200, found, [JSON, request_id])
         else:
-            await send_answer(send, answer(found), [])
+            await send_answer(send, answer(found), [request_id])
 
-    def _find(self, scope: Message) -> bytes | Refusal:
-        tenant = self._reception.recognise(bearer(dict(scope["headers"])))
+    def _find(self, scope: Message, asked: Headers) -> bytes | Refusal:
+        tenant = self._reception.recognise(bearer(asked))
         if isinstance(tenant, Unauthorized):
             return tenant
         path: str = scope["path"]
-        return kept(self._shelf, tenant, scope["method"], path, scope["query_string"].decode())
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        return kept(self._shelf, tenant, method, path, scope["query_string"].decode())
 
 
 def counting(hops: Hops) -> Inquiry[ChatBody]:
@@ -75,11 +80,13 @@ def counting(hops: Hops) -> Inquiry[ChatBody]:
 def kept(shelf: Shelf, tenant: str, method: str, path: str, query: str) -> bytes | Refusal:
     """What is kept, read or taken off the shelf."""
     response_id, _, action = path.removeprefix(RESPONSES).partition("/")
-    allowed = {"": ("GET", "DELETE"), "cancel": ("POST",)}.get(action)
+    allowed = _ACTIONS.get(action)
     if allowed is None or not response_id:
         return UnknownPath(method, path)
     if method not in allowed:
         return WrongMethod(method, ", ".join(allowed))
+    if action == "input_items":
+        return _input_items(shelf, tenant, response_id, query)
     for name, _ in parse_qsl(query, keep_blank_values=True):
         return Invalid(f"Unknown or unsupported parameter: `{name}`", name, "unknown_parameter")
     if method == "DELETE" and shelf.forget(tenant, response_id):
@@ -91,3 +98,16 @@ def kept(shelf: Shelf, tenant: str, method: str, path: str, query: str) -> bytes
     if method == "POST":
         return Invalid("Only a response in the background can be cancelled; it is over.")
     return found.response
+
+
+_ACTIONS = {"": ("GET", "DELETE"), "cancel": ("POST",), "input_items": ("GET",)}
+
+
+def _input_items(shelf: Shelf, tenant: str, response_id: str, query: str) -> bytes | Refusal:
+    asked = read_page(query)
+    if isinstance(asked, Invalid):
+        return asked
+    found = shelf.find(tenant, response_id)
+    if found is None:
+        return UnknownResponse(response_id)
+    return page(found.conversation.before_the_answer(), asked)

@@ -5,11 +5,12 @@ one closes it.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
-from services.edge.refusals import Answer, Refusal, fault
+from services.edge.refusals import Answer, Fault, Overloaded, Refusal, fault
 from services.edge.writing import CallDelta, Carry, Choice, Closing, Extras, Head, New, Usage, Write
 
 _json = msgspec.json.encode
@@ -22,20 +23,27 @@ _KINDS = {
     401: "authentication_error",
     404: "not_found_error",
     405: "invalid_request_error",
+    408: "invalid_request_error",
     413: "request_too_large",
-    429: "rate_limit_error",
+    415: "invalid_request_error",
+    529: "overloaded_error",
 }
 
 
 def answer(refusal: Refusal) -> Answer:
     """The HTTP answer to a refusal, in Anthropic's words."""
+    told = _fault(refusal)
+    return Answer(told.status, _json(_error(told)), told.headers)
+
+
+def _fault(refusal: Refusal) -> Fault:
+    """What it comes to. Anthropic's 429 is for a caller's own limits; a fleet is full with 529."""
     told = fault(refusal)
-    return Answer(told.status, _json(_error(refusal)), told.headers)
+    return replace(told, status=529) if isinstance(refusal, Overloaded) else told
 
 
-def _error(refusal: Refusal) -> dict[str, Any]:
+def _error(told: Fault) -> dict[str, Any]:
     """Anthropic's error has no field for the parameter: the message begins with it."""
-    told = fault(refusal)
     named = told.param is not None and f"`{told.param}`" in told.message
     message = told.message if told.param is None or named else f"{told.param}: {told.message}"
     kind = _KINDS.get(told.status, "api_error")
@@ -197,7 +205,7 @@ class MessageEvents:
 
     def broken(self, refusal: Refusal) -> bytes:
         """The event that ends a stream which cannot go on."""
-        return b"event: error\ndata: " + _json(_error(refusal)) + b"\n\n"
+        return b"event: error\ndata: " + _json(_error(_fault(refusal))) + b"\n\n"
 
 
 def _event(kind: str, **fields: Any) -> bytes:

@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 
 from services.edge.openai import ChatBody, Message, TokenId, check_chat, parse
 from services.edge.refusals import Invalid
+from services.edge.tools import Tools
 
 
 class TokenizeBody(Struct, forbid_unknown_fields=True):
@@ -24,6 +25,7 @@ class TokenizeBody(Struct, forbid_unknown_fields=True):
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    tools: Tools | None = None
 
 
 class DetokenizeBody(Struct, forbid_unknown_fields=True):
@@ -46,7 +48,7 @@ class TokenizeAsk:
         return self.body.model
 
 
-CHAT_ONLY = ("add_generation_prompt", "continue_final_message", "chat_template_kwargs")
+CHAT_ONLY = ("add_generation_prompt", "continue_final_message", "chat_template_kwargs", "tools")
 
 
 def parse_tokenize(body: bytes) -> TokenizeAsk | Invalid:
@@ -78,6 +80,7 @@ def _conversation(asked: TokenizeBody) -> TokenizeAsk | Invalid:
         add_generation_prompt=asked.add_generation_prompt,
         continue_final_message=asked.continue_final_message,
         chat_template_kwargs=asked.chat_template_kwargs,
+        tools=asked.tools,
     )
     return check_chat(chat) or TokenizeAsk(asked, chat)
 

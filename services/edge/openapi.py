@@ -93,7 +93,8 @@ def _posting(door: Door, body: Mapping[str, Any]) -> dict[str, Any]:
     shape = "AnthropicsError" if door.is_anthropics else "Error"
     error = {"application/json": {"schema": {"$ref": f"#/components/schemas/{shape}"}}}
     answers: dict[str, Any] = {
-        status: {"description": says, "content": error} for status, says in _REFUSALS.items()
+        _status(status, door): {"description": says, "content": error}
+        for status, says in _REFUSALS.items()
     }
     content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
     if "stream" in door.body.__struct_fields__:
@@ -101,6 +102,10 @@ def _posting(door: Door, body: Mapping[str, Any]) -> dict[str, Any]:
     answers["200"] = {"description": "The answer.", "content": content}
     asked = {"application/json": {"schema": dict(body), "example": dict(door.least)}}
     return {"requestBody": {"required": True, "content": asked}, "responses": answers}
+
+
+def _status(status: str, door: Door) -> str:
+    return "529" if status == "429" and door.is_anthropics else status
 
 
 @cache

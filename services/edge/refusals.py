@@ -58,6 +58,13 @@ class UnknownResponse:
 
 
 @dataclass(frozen=True, slots=True)
+class UnknownItem:
+    """No item of that id is kept here for whoever asks."""
+
+    item_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class WrongMethod:
     """The path exists, for another method."""
 
@@ -116,6 +123,7 @@ Refusal = (
     | WrongKind
     | UnknownPath
     | UnknownResponse
+    | UnknownItem
     | WrongMethod
     | BodyTooLarge
     | BodyTooSlow
@@ -182,7 +190,7 @@ def fault(refusal: Refusal) -> Fault:
             return Fault(400, message, _INVALID, param, code)
         case Unauthorized(message):
             return Fault(401, message, _INVALID, None, "invalid_api_key")
-        case UnknownModel() | WrongKind() | UnknownPath() | UnknownResponse():
+        case UnknownModel() | WrongKind() | UnknownPath() | UnknownResponse() | UnknownItem():
             return _unknown(refusal)
         case WrongMethod(method, allowed):
             message = f"Not allowed to {method} here; use {allowed}."
@@ -205,7 +213,9 @@ def fault(refusal: Refusal) -> Fault:
 _INVALID = "invalid_request_error"
 
 
-def _unknown(refusal: UnknownModel | WrongKind | UnknownPath | UnknownResponse) -> Fault:
+def _unknown(
+    refusal: UnknownModel | WrongKind | UnknownPath | UnknownResponse | UnknownItem,
+) -> Fault:
     match refusal:
         case UnknownModel(model, known):
             message = f"The model `{model}` does not exist. {_known(known)}"
@@ -219,6 +229,9 @@ def _unknown(refusal: UnknownModel | WrongKind | UnknownPath | UnknownResponse) 
         case UnknownResponse(response_id):
             message = f"Response with id '{response_id}' not found."
             return Fault(404, message, _INVALID)
+        case UnknownItem(item_id):
+            message = f"Item with id '{item_id}' not found."
+            return Fault(404, message, _INVALID, "input")
         case unreachable:
             assert_never(unreachable)
 

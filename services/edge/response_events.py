@@ -20,8 +20,9 @@ from services.edge.writing import CallDelta, Carry, Choice, Closing, Extras, Hea
 
 _json = msgspec.json.encode
 
-# Takes a finished response: its id, its JSON, and the message that it is in a conversation.
-Keep = Callable[[str, bytes, Message], None]
+# Takes a finished response: its id, its JSON, its items, and the message that it is in a
+# conversation.
+Keep = Callable[[str, bytes, Sequence[Mapping[str, Any]], Message], None]
 
 
 @dataclass(slots=True)
@@ -116,7 +117,7 @@ class ResponsesForm:
         output = [*done, *(item.as_json(status) for item in items[-1:])]
         response = _json(self.response(head, status, output, **more))
         if self._keep is not None:
-            self._keep("resp_" + head.request_id, response, _answer(items))
+            self._keep("resp_" + head.request_id, response, output, _answer(items))
         return status, response
 
 

@@ -4,7 +4,7 @@ As in openai.py, the structs are the whole list of parameters. What the edge can
 response (hosted tools, background, stored prompts, truncation) is refused by name.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -95,6 +95,12 @@ class ReasoningItem(Struct, tag="reasoning", tag_field="type", forbid_unknown_fi
     summary: Annotated[list[Any], Meta(max_length=0)] | None = None
     content: list[ReasoningText] | None = None
     status: Status | None = None
+
+
+class ReferenceItem(Struct, tag="item_reference", tag_field="type", forbid_unknown_fields=True):
+    """An item that is kept here."""
+
+    id: str
 
 
 Item = SaidItem | CallItem | OutputItem | ReasoningItem
@@ -223,7 +229,8 @@ class ResponsesAsk:
     """A response that is asked for, but for what it continues."""
 
     body: ResponsesBody
-    own: tuple[Message, ...]  # what this request adds to the conversation
+    items: tuple[Item, ...]  # what this request adds to the conversation
+    own: tuple[Message, ...]  # the same, as a chat has it
     chat: ChatBody
     constraint: worker.Constraint | None
 
@@ -235,12 +242,46 @@ class ResponsesAsk:
         return Ask(form, self.chat, [], self.constraint)
 
 
-def read_responses(body: bytes) -> ResponsesAsk | Invalid:
+@dataclass(frozen=True, slots=True)
+class Referring:
+    """A response that is asked for with references: what they stand for is still to be found."""
+
+    body: ResponsesBody
+    ids: Mapping[int, str]  # of the items that are referred to, by their places
+
+    def resolved(self, found: Mapping[int, dict[str, Any]]) -> ResponsesAsk | Invalid:
+        """The ask, with these items in their places."""
+        given = [found.get(place, item) for place, item in enumerate(self.body.input)]
+        return _asking(self.body, given)  # type: ignore[arg-type]
+
+
+def read_responses(body: bytes) -> ResponsesAsk | Referring | Invalid:
     """Read `POST /v1/responses`."""
     asked = parse(_BODY, body)
     if isinstance(asked, Invalid):
         return asked
-    own = conversation(asked.input)
+    ids = _references(asked.input)
+    if isinstance(ids, Invalid):
+        return ids
+    return Referring(asked, ids) if ids else _asking(asked, asked.input)
+
+
+def _references(given: str | list[dict[str, Any]]) -> dict[int, str] | Invalid:
+    ids: dict[int, str] = {}
+    for place, item in enumerate(given):
+        if isinstance(item, dict) and item.get("type") == "item_reference":
+            reference = read_part(item, ReferenceItem, f"input[{place}]")
+            if isinstance(reference, Invalid):
+                return reference
+            ids[place] = reference.id
+    return ids
+
+
+def _asking(asked: ResponsesBody, given: str | list[dict[str, Any]]) -> ResponsesAsk | Invalid:
+    items = read_items(given)
+    if isinstance(items, Invalid):
+        return items
+    own = conversation(items)
     if isinstance(own, Invalid):
         return own
     refused = _unsupported(asked)
@@ -250,7 +291,7 @@ def read_responses(body: bytes) -> ResponsesAsk | Invalid:
     checked = check_chat(chat) or structure.constraint(chat.response_format, None)
     if isinstance(checked, Invalid):
         return in_responses_words(checked)
-    return ResponsesAsk(asked, tuple(own), chat, checked)
+    return ResponsesAsk(asked, tuple(items), tuple(own), chat, checked)
 
 
 def in_responses_words(invalid: Invalid) -> Invalid:
@@ -271,17 +312,25 @@ def renamed(invalid: Invalid, names: Sequence[tuple[str, str]]) -> Invalid:
     return invalid
 
 
-def conversation(given: str | list[dict[str, Any]]) -> list[Message] | Invalid:
-    """The messages that `input` stands for."""
+def read_items(given: str | list[dict[str, Any]]) -> list[Item] | Invalid:
+    """The items of `input`; a text is what a user says."""
     if isinstance(given, str):
-        return [Message(role="user", content=given)]
-    messages: list[Message] = []
-    thought: list[str] = []
+        return [SaidItem("user", given)]
+    items: list[Item] = []
     for position, each in enumerate(given):
         # OpenAI lets a message leave its type out.
         item = read_part({"type": "message", **each}, Item, f"input[{position}]")  # type: ignore[arg-type]
         if isinstance(item, Invalid):
             return item
+        items.append(item)
+    return items
+
+
+def conversation(items: Sequence[Item]) -> list[Message] | Invalid:
+    """The messages that items stand for."""
+    messages: list[Message] = []
+    thought: list[str] = []
+    for item in items:
         if isinstance(item, ReasoningItem):
             thought += [part.text for part in item.content or ()]
             continue

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from sys import getsizeof
 
 from services.edge.openai import Message, text_of
+from services.edge.response_items import Listed, response_of
 
 COUNT_LIMIT = 10_000
 ENTRY_BYTES = 2_048  # of the objects around the texts
@@ -22,16 +23,32 @@ class Conversation:
 
     added: tuple[Message, ...]
     earlier: "Conversation | None" = None
+    asked: tuple[Listed, ...] = ()  # the items of the request
+    answered: tuple[Listed, ...] = ()
 
     def messages(self) -> Iterator[Message]:
         """All messages, in order."""
+        for each in self._links():
+            yield from each.added
+
+    def items(self) -> Iterator[Listed]:
+        """All items, in order."""
+        for each in self._links():
+            yield from each.asked
+            yield from each.answered
+
+    def before_the_answer(self) -> list[Listed]:
+        """What the last answer is one to."""
+        earlier = () if self.earlier is None else self.earlier.items()
+        return [*earlier, *self.asked]
+
+    def _links(self) -> Iterator["Conversation"]:
         chain = []
         conversation: Conversation | None = self
         while conversation is not None:
-            chain.append(conversation.added)
+            chain.append(conversation)
             conversation = conversation.earlier
-        for added in reversed(chain):
-            yield from added
+        return reversed(chain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +60,9 @@ class Kept:
 
     def size_bytes(self) -> int:
         """What it holds in memory, roughly, and rather more than less."""
-        return ENTRY_BYTES + len(self.response) + sum(map(_size, self.conversation.messages()))
+        messages = sum(map(_size, self.conversation.messages()))
+        items = sum(128 + len(each.json) for each in self.conversation.items())
+        return ENTRY_BYTES + len(self.response) + messages + items
 
 
 def _size(message: Message) -> int:
@@ -89,6 +108,14 @@ class Shelf:
             return None
         self._kept.move_to_end((tenant, response_id))
         return found[0]
+
+    def find_item(self, tenant: str, item_id: str) -> Listed | None:
+        """An item of a tenant's response, or of the request for it."""
+        kept = self.find(tenant, response_of(item_id))
+        if kept is None:
+            return None
+        own = (*kept.conversation.asked, *kept.conversation.answered)
+        return next((each for each in own if each.item_id == item_id), None)
 
     def forget(self, tenant: str, response_id: str) -> bool:
         """Take a response off the shelf; false when it is not there."""

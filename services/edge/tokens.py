@@ -33,7 +33,12 @@ class Tokens:
             ids = array("I", encoded.token_ids).tolist()
         else:
             return encoded
-        answer = {"count": len(ids), "max_model_len": pool.max_model_tokens, "tokens": ids}
+        answer = {
+            "count": len(ids),
+            "max_model_len": pool.max_model_tokens,
+            "tokens": ids,
+            "token_strs": None,
+        }
         if ask.body.return_token_strs:
             texts = await self.hops.encoders.token_texts(self._vocabulary(ask.model), ids)
             if not isinstance(texts, list):

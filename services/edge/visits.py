@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -22,6 +22,7 @@ from services.edge.ledger import Ledger
 
 CLIENT_LEFT = 499  # nginx's number; it is in logs and metrics only, nobody is there to read it
 ECHO_LIMIT = 128  # of a caller's own X-Request-Id
+ANTHROPICS = ("messages", "count_tokens")  # whose callers look for another header, too
 
 
 # A label's child is looked up under a lock, and its text checked: once is enough. The labels are
@@ -35,6 +36,13 @@ _chance = random.Random(random.SystemRandom().getrandbits(256))
 
 def _unique() -> str:
     return f"{_chance.getrandbits(128):032x}"
+
+
+def request_id_header(asked: Mapping[bytes, bytes], ours: str = "") -> tuple[bytes, bytes]:
+    """The header with a request's id: the caller's own, or ours, which is made if there is none."""
+    own = asked.get(b"x-request-id", b"")
+    fits = 0 < len(own) <= ECHO_LIMIT and own.isascii()
+    return (b"x-request-id", own if fits else (ours or _unique()).encode())
 
 
 @dataclass(slots=True)
@@ -64,9 +72,10 @@ class Visit:
 
     def headers(self) -> Headers:
         """The headers of every answer: the caller's own request id, or ours."""
-        own = self.asked.get(b"x-request-id", b"")
-        fits = 0 < len(own) <= ECHO_LIMIT and own.isascii()
-        return [(b"x-request-id", own if fits else self.request_id.encode())]
+        header = request_id_header(self.asked, self.request_id)
+        if self.endpoint in ANTHROPICS:
+            return [header, (b"request-id", header[1])]
+        return [header]
 
 
 @contextmanager

@@ -74,8 +74,15 @@ class Apart(NamedTuple):
 Told = tuple[str, Apart | None]  # the text that is left, and what is not part of it
 
 
+class ParserBroken(Exception):
+    """A parser cannot go on with what the model wrote; another worker's could not either."""
+
+
 class Parser(Protocol):
-    """Reads one choice, token by token: what it tells does not depend on how they are grouped."""
+    """Reads one choice, token by token: what it tells does not depend on how they are grouped.
+
+    To make one, or to use it, raises ParserBroken.
+    """
 
     def feed(self, text: str, token_ids: Sequence[int]) -> Told:
         """Take a token and the text that it let out. Holds back what is not certain yet."""

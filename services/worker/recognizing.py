@@ -7,12 +7,16 @@ that matches decides.
 # What a template holds, and the parser of calls that are written so.
 _CALL_MARKS = (
     ("<|tool_calls_section_begin|>", "kimi_k2"),
+    ("['name'] + '<｜tool▁sep｜>'", "deepseek_v31"),  # noqa: RUF001 (older ones have a type there)
     ("<｜tool▁calls▁begin｜>", "deepseek_v3"),  # noqa: RUF001 (these are its bars)
     ("<longcat_tool_call>", "longcat"),
     ("<minimax:tool_call>", "minimax_m2"),
     ("<|tool_list_start|>", "lfm2"),
     ("<start_function_call>", "functiongemma"),
     ("<arg_key>", "glm45"),
+    ("<seed:tool_call>", "seed_oss"),
+    ("<function_calls>", "olmo3"),
+    ("<|action_start|>", "internlm"),
     ("<function=", "qwen3_coder"),
     ("<|channel|>", "openai"),
     ("[TOOL_CALLS]", "mistral"),

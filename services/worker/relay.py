@@ -7,9 +7,14 @@ from typing import Protocol
 from services.worker.choice import Choice, Finish, Piece
 from services.worker.engine import FirstToken, Output, Run, TokenLogprobs
 from services.worker.parsed import ParsedChoice
+from services.worker.parsing import ParserBroken
 from services.worker.reports import Prefill
-from services.worker.requests import Accepted, Failure, Request
+from services.worker.requests import Accepted, Failure, FailureKind, Request
 from services.worker.stages import FirstTokenTimes
+
+PARSER_BROKE = Failure(
+    FailureKind.PARSER, "the model's parser of tool calls and reasoning broke on its answer"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +92,14 @@ class Relay:
         if running.failure is not None:
             return False
         started = None if output.first is None else self._begin(output.first)
-        if running.is_aborted and output.end is None:  # it was, before the engine knew the run
-            self._hand_on(self._choice.abort(), started)
-        else:
-            self._hand_on(self._choice.advance(output), started)
+        try:
+            if running.is_aborted and output.end is None:  # it was, before the engine knew the run
+                self._hand_on(self._choice.abort(), started)
+            else:
+                self._hand_on(self._choice.advance(output), started)
+        except ParserBroken:
+            running.failure = PARSER_BROKE
+            return False
         return not self.is_finished
 
     def _begin(self, first: FirstToken) -> Started | None:

@@ -20,6 +20,7 @@ class FailureKind(Enum):
     UNAVAILABLE = auto()
     ENGINE = auto()
     DUPLICATE = auto()
+    PARSER = auto()
 
 
 @dataclass(frozen=True, slots=True)

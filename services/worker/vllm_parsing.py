@@ -1,31 +1,33 @@
 """vLLM's parsers behind the parser port. Importing this module imports vLLM: some seconds."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
-from vllm.entrypoints.generate.base.protocol import (
-    DeltaFunctionCall,
-    DeltaMessage,
-    DeltaToolCall,
-)
+import structlog
 from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 from vllm.exceptions import VLLMClientError
 from vllm.parser import ParserManager
 from vllm.parser.abstract_parser import Parser as VllmParser
-from vllm.renderers.chat_utils import make_tool_call_id
 from vllm.sampling_params import StructuredOutputsParams
 from vllm.tokenizers import TokenizerLike, get_tokenizer
 from vllm.v1.structured_output.backend_xgrammar import has_xgrammar_unsupported_json_features
 
 from services.worker.engine import Constraint, ConstraintKind, EngineRefused
-from services.worker.parsing import Apart, CallDelta, CannotParse, Parsing, Told, Tool, ToolChoice
+from services.worker.parsing import CannotParse, Parsing, Tool, ToolChoice
 from services.worker.requests import Request
+from services.worker.vllm_reading import Gathering, Reading
 from services.worker.vllm_sampling import structured
 
+log = structlog.get_logger(service="worker")
+
 _HARMONY = ("openai", "openai_gptoss")  # the names under which vLLM parses gpt-oss's format
+_HARMONYS_MARKS = ("<|start|>", "<|channel|>", "<|message|>", "<|end|>")
+# vLLM reads these well when it has all of an answer, and not as it comes: of phi4_mini_json it then
+# tells nothing at all, of jamba and functiongemma arguments that are no JSON, of hunyuan_a13b a
+# mark as text.
+_READ_WHOLE = ("phi4_mini_json", "jamba", "hunyuan_a13b", "functiongemma")
 # A small model may write whitespace for ever where a schema lets it; a tag cannot forbid it.
 _MOST_WHITESPACE = 1
 
@@ -42,21 +44,26 @@ class VllmParsers:
     Raises UnknownParser.
     """
 
-    def __init__(self, tokenizer: TokenizerLike, tool_parser: str, reasoning_parser: str) -> None:
+    def __init__(
+        self, model: str, tokenizer: TokenizerLike, tool_parser: str, reasoning_parser: str
+    ) -> None:
         self._tokenizer = tokenizer
         self._has_tools = bool(tool_parser)
         self._reasons = bool(reasoning_parser)
+        self._reads_whole = tool_parser in _READ_WHOLE
         try:
             self._for_text, self._free, self._pinned = _classes(
-                tokenizer, tool_parser, reasoning_parser
+                model, tokenizer, tool_parser, reasoning_parser
             )
-        except TypeError as error:  # what vLLM makes of whatever a parser does not like
+        # What vLLM makes of whatever a parser does not like, and what a package that is not
+        # installed comes to.
+        except (TypeError, ImportError) as error:
             raise UnknownParser(str(error)) from error
 
     @classmethod
     def load(cls, model: str, tool_parser: str, reasoning_parser: str) -> "VllmParsers":
         """Those of the model in a directory, or of an id. Raises UnknownParser."""
-        return cls(get_tokenizer(model), tool_parser, reasoning_parser)
+        return cls(model, get_tokenizer(model), tool_parser, reasoning_parser)
 
     def plan(self, request: Request) -> Request | CannotParse:
         """The request as the engine is to run it, with its parser where it needs one."""
@@ -77,6 +84,11 @@ class VllmParsers:
             return CannotParse(error.message, error.parameter)
         except VLLMClientError as error:
             return CannotParse(str(error.args[0]), "tools")
+        # Parsers are many, and read what the caller wrote: one that stumbles over it must not end
+        # the pipe of all other requests.
+        except Exception:
+            log.exception("a parser cannot take a request")
+            return CannotParse("the model's parser cannot take this request", "tools")
 
     def _class(self, request: Request, parsing: Parsing) -> type[VllmParser] | None:
         if not parsing.may_call:
@@ -89,6 +101,9 @@ class VllmParsers:
         )
         # Once a call is held to a form at all, it is held to its whole schema.
         return self._pinned if is_held else self._free
+
+    def _reading(self, parsing: Parsing) -> type[Reading] | type[Gathering]:
+        return Gathering if self._reads_whole and parsing.may_call else Reading
 
     def _planned(
         self, request: Request, parsing: Parsing, parser: type[VllmParser]
@@ -114,126 +129,45 @@ class VllmParsers:
                 request.sampling, constraint=constraint, thinking=kwargs if reasons else None
             ),
             keep_special_tokens=request.keep_special_tokens or not asked.skip_special_tokens,
-            parser=partial(_Reading, make, asked, list(request.prompt), parsing),
+            parser=partial(self._reading(parsing), make, asked, list(request.prompt), parsing),
         )
 
 
-class _Reading:
-    """One choice as vLLM's parser reads it."""
-
-    def __init__(
-        self,
-        make: "partial[VllmParser]",
-        asked: ChatCompletionRequest,
-        prompt: list[int],
-        parsing: Parsing,
-    ) -> None:
-        self._make = make
-        self._parser = make()
-        self._parser.set_prompt_token_ids(prompt)
-        self._asked = asked
-        self._prompt = prompt
-        self._parsing = parsing
-        self._read: list[str] = []
-        self._token_ids: list[int] = []
-        self._told = ""
-        self._blank = ""  # before a call it is no content
-        self._indexes: dict[int, int] = {}  # of the calls that are told, by the parser's own
-        self._argued: set[int] = set()  # those of them that have arguments
-
-    def feed(self, text: str, token_ids: Sequence[int]) -> Told:
-        """Take a token and the text that it let out."""
-        return self._tell(self._parse(text, token_ids, finished=False))
-
-    def finish(self, text: str, token_ids: Sequence[int], *, is_cut: bool) -> Told:
-        """Take the last, and tell what vLLM's parser still holds back if it turned out as text."""
-        told, apart = self._tell(self._parse(text, token_ids, finished=True))
-        reasoning, calls = apart or Apart()
-        if not self._indexes:
-            told += self._blank if is_cut else self._left_over()
-        elif is_cut:
-            # Of a call that has only begun, vLLM makes up that it has no arguments.
-            calls = tuple(replace(call, arguments="") if call.name else call for call in calls)
-        else:
-            calls += self._without_arguments()
-        return told, Apart(reasoning, calls) if reasoning or calls else None
-
-    def _without_arguments(self) -> tuple[CallDelta, ...]:
-        """A call for which the model wrote none has an empty object of them."""
-        missing = sorted(set(self._indexes.values()) - self._argued)
-        return tuple(CallDelta(index, "", "", "{}") for index in missing)
-
-    def _parse(self, text: str, token_ids: Sequence[int], *, finished: bool) -> DeltaMessage | None:
-        self._read.append(text)
-        self._token_ids.extend(token_ids)
-        return self._parser.parse_delta(
-            text, list(token_ids), self._asked, self._prompt, finished=finished
-        )
-
-    def _tell(self, delta: DeltaMessage | None) -> Told:
-        if delta is None:
-            return "", None
-        calls = tuple(filter(None, map(self._call, delta.tool_calls)))
-        reasoning = "" if self._parsing.hide_reasoning else delta.reasoning or ""
-        if calls:
-            self._blank = ""
-        text = self._content(delta.content or "")
-        return text, Apart(reasoning, calls) if reasoning or calls else None
-
-    def _call(self, call: DeltaToolCall) -> CallDelta | None:
-        """In our words; None for a call that has no name yet, or is one too many."""
-        function = call.function or DeltaFunctionCall()
-        arguments = function.arguments or ""
-        known = self._indexes.get(call.index)
-        if known is None and (not function.name or (self._indexes and self._parsing.single_call)):
-            return None
-        index = self._indexes.setdefault(call.index, len(self._indexes))
-        if arguments:
-            self._argued.add(index)
-        if known is not None:
-            return CallDelta(index, "", "", arguments)
-        return CallDelta(index, call.id or make_tool_call_id(), function.name or "", arguments)
-
-    def _content(self, text: str) -> str:
-        if self._parsing.may_call and not self._told:
-            text = self._blank + text
-            if not text.strip():
-                self._blank = "" if self._indexes else text
-                return ""
-            self._blank = ""
-        self._told += text
-        return text
-
-    def _left_over(self) -> str:
-        """What the whole answer has of text beyond what was told piece by piece."""
-        _, content, calls = self._make().parse(
-            "".join(self._read),
-            self._asked,
-            enable_auto_tools=True,
-            model_output_token_ids=self._token_ids,
-        )
-        if calls or not content or not content.startswith(self._told):
-            return ""
-        return content[len(self._told) :]
-
-
-def _classes(tokenizer: TokenizerLike, tool_parser: str, reasoning_parser: str) -> Classes:
+def _classes(
+    model: str, tokenizer: TokenizerLike, tool_parser: str, reasoning_parser: str
+) -> Classes:
     """The class for text alone, the one for calls that are free, the one for those that are not.
 
     In this order, because vLLM has one class for gpt-oss, which remembers the last.
     """
+
+    is_harmony = bool({tool_parser, reasoning_parser}.intersection(_HARMONY))
+    if is_harmony:
+        _check_harmony(model, tokenizer)
 
     def compose(tools: str, level: str) -> type[VllmParser] | None:
         return ParserManager.get_parser(
             tool_parser_name=tools or None,
             reasoning_parser_name=reasoning_parser or None,
             enable_auto_tools=True,
-            is_harmony=bool({tool_parser, reasoning_parser}.intersection(_HARMONY)),
+            is_harmony=is_harmony,
+            model_name=model,
             tool_strict_level=level,
             tokenizer=tokenizer,
         )
 
     return compose("", "auto"), compose(tool_parser, "auto"), compose(tool_parser, "parameter")
+
+
+def _check_harmony(model: str, tokenizer: TokenizerLike) -> None:
+    """vLLM reads gpt-oss's format by the ids of its own vocabulary, and asks nobody's."""
+    vocabulary = tokenizer.get_vocab()
+    missing = [mark for mark in _HARMONYS_MARKS if mark not in vocabulary]
+    if missing:
+        raise UnknownParser(
+            f"the parser of gpt-oss's format cannot be used with the tokenizer of "
+            f"{model!r}: it lacks {', '.join(missing)}"
+        )
 
 
 def _promised(parsing: Parsing) -> list[Tool]:

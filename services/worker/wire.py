@@ -30,6 +30,7 @@ STATUS = {
     FailureKind.UNAVAILABLE: grpc.StatusCode.UNAVAILABLE,
     FailureKind.ENGINE: grpc.StatusCode.UNAVAILABLE,
     FailureKind.DUPLICATE: grpc.StatusCode.ALREADY_EXISTS,
+    FailureKind.PARSER: grpc.StatusCode.INTERNAL,
 }
 _FAILURES = {
     FailureKind.INVALID: pb.FAILURE_REASON_INVALID,
@@ -37,6 +38,7 @@ _FAILURES = {
     FailureKind.UNAVAILABLE: pb.FAILURE_REASON_UNAVAILABLE,
     FailureKind.ENGINE: pb.FAILURE_REASON_ENGINE,
     FailureKind.DUPLICATE: pb.FAILURE_REASON_DUPLICATE,
+    FailureKind.PARSER: pb.FAILURE_REASON_PARSER,
 }
 _FINISHES = {
     FinishReason.STOP: pb.FINISH_REASON_STOP,

@@ -21,8 +21,8 @@ from services.worker.engine import (
 from services.worker.metrics import Metrics
 from services.worker.parsed import ParsedChoice
 from services.worker.parsers import Parsers
-from services.worker.parsing import CannotParse, ToolChoice
-from services.worker.relay import Put, Relay, Running
+from services.worker.parsing import CannotParse, ParserBroken, ToolChoice
+from services.worker.relay import PARSER_BROKE, Put, Relay, Running
 from services.worker.reports import Prefill
 from services.worker.requests import (
     Accepted,
@@ -163,6 +163,8 @@ class Worker:
                 return await self._relay(running, run, put)
         except (EngineRefused, EngineFull, EngineBroken, AdapterRefused) as error:
             return _asked_for(_failure(error), running.request)
+        except ParserBroken:  # before the engine got the run
+            return PARSER_BROKE
 
     async def _relay(self, running: Running, run: Run, put: Put) -> Failure | None:
         relay = Relay(running, run, self._choice(running.request), put, self._note)

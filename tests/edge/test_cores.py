@@ -24,6 +24,7 @@ from services.edge.refusals import (
     Refusal,
     Unauthorized,
     Unavailable,
+    UnknownItem,
     UnknownModel,
     UnknownPath,
     UnknownResponse,
@@ -131,6 +132,7 @@ def test_fallback_finds_nobody(fleet: list[Worker], excluded: list[str], served:
         (WrongKind("m", True, ("a",)), 404),
         (UnknownPath("GET", "/x"), 404),
         (UnknownResponse("resp_1"), 404),
+        (UnknownItem("msg_1"), 404),
         (WrongMethod("GET", "POST"), 405),
         (BodyTooLarge(5), 413),
         (BodyTooSlow(5), 408),
@@ -150,7 +152,7 @@ def test_every_refusal_has_its_status(refusal: Refusal, status: int) -> None:
 
 
 def test_the_table_above_is_whole() -> None:
-    assert len(get_args(Refusal)) == 13
+    assert len(get_args(Refusal)) == 14
 
 
 def test_a_key_may_be_given_by_its_digest() -> None:

@@ -86,6 +86,21 @@ async def test_what_the_worker_refuses_is_a_400_even_for_a_stream(stage: Stage) 
     assert stage.workers[1].asked == []
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_what_no_parser_can_read_is_an_error_and_asked_of_nobody_else(
+    stage: Stage, stream: bool
+) -> None:
+    stage.workers[0].fails_after = 5
+    stage.workers[0].failure = worker.Failed(
+        reason=worker.FAILURE_REASON_PARSER, message="The parser broke."
+    )
+    response = await stage.chat(stream=stream)
+    assert response.status_code == (200 if stream else 502)
+    error = (events_of(response.text)[-1] if stream else response.json())["error"]
+    assert (error["message"], error["type"]) == ("The parser broke.", "server_error")
+    assert stage.workers[1].asked == []
+
+
 async def test_a_worker_without_room_is_passed_over(stage: Stage) -> None:
     stage.workers[0].fails_after = 0
     stage.workers[0].failure = worker.Failed(reason=worker.FAILURE_REASON_UNAVAILABLE)

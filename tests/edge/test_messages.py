@@ -3,8 +3,9 @@
 from typing import Any
 
 import pytest
-from anthropic import AuthenticationError, BadRequestError, NotFoundError
+from anthropic import APIStatusError, AuthenticationError, BadRequestError, NotFoundError
 
+from headway.scheduler.v1 import scheduler_pb2 as scheduler
 from headway.worker.v1 import worker_pb2 as pb
 from services.edge.tenants import read_tenants
 from tests.edge.conftest import Stage, staged
@@ -14,6 +15,11 @@ from tests.edge.test_responses import CALLS
 from tests.edge.test_tools import SCHEMA
 
 STORY = "once upon a time"
+ASKED: Any = {
+    "model": MODEL,
+    "max_tokens": 9,
+    "messages": [{"role": "user", "content": "hi"}],
+}
 WEATHER = {"name": "weather", "description": "Tells the weather.", "input_schema": SCHEMA}
 
 
@@ -180,6 +186,8 @@ async def test_a_key_may_come_in_either_header() -> None:
             turns: Any = [{"role": "user", "content": "hi"}]
             await client.messages.create(model=MODEL, max_tokens=9, messages=turns)
             await client.messages.count_tokens(model=MODEL, messages=turns)
+            assert MODEL in [each.id async for each in client.models.list()]
+            assert (await client.models.retrieve(MODEL)).id == MODEL
         answer = await message(stage, headers={"Authorization": "Bearer ka"})
         assert answer.status_code == 200
         async with anthropic_client(stage, "kb") as other:
@@ -222,6 +230,37 @@ async def test_refusals_are_in_anthropics_words(
     assert set(body) == {"type", "error"}
     assert (body["type"], body["error"]["type"]) == ("error", kind)
     assert named in body["error"]["message"]
+
+
+async def test_a_full_fleet_is_overloaded_and_says_when_to_come_again(stage: Stage) -> None:
+    stage.scheduler.turn_away = scheduler.TurnedAway(
+        reason=scheduler.TURNED_AWAY_REASON_QUEUE_FULL, message="Full.", retry_after_ms=2500
+    )
+    async with anthropic_client(stage) as client:
+        for stream in (False, True):
+            with pytest.raises(APIStatusError, match="Full") as refused:
+                await client.messages.create(**ASKED, stream=stream)
+            assert (refused.value.status_code, refused.value.type) == (529, "overloaded_error")
+            assert refused.value.response.headers["retry-after"] == "3"
+
+
+async def test_every_answer_has_the_id_of_its_request(stage: Stage) -> None:
+    async with anthropic_client(stage) as client:
+        told = await client.messages.create(**ASKED)
+        assert told._request_id
+        assert told.id == f"msg_{told._request_id}"
+        async with client.messages.stream(**ASKED) as stream:
+            assert stream.request_id
+        with pytest.raises(NotFoundError) as refused:
+            await client.messages.count_tokens(model="nobody", messages=ASKED["messages"])
+        assert refused.value.request_id
+
+
+async def test_a_body_that_is_no_json_is_an_invalid_request(stage: Stage) -> None:
+    answer = await stage.client.post(
+        "/v1/messages", content=b"hi", headers={"content-type": "text/plain"}
+    )
+    assert (answer.status_code, answer.json()["error"]["type"]) == (415, "invalid_request_error")
 
 
 async def test_the_wrong_method_is_refused_in_anthropics_words(stage: Stage) -> None:

@@ -116,7 +116,12 @@ async def test_the_version_is_a_text(stage: Stage) -> None:
 @pytest.mark.parametrize("asked", [{"prompt": "hi"}, {"messages": SAYS_HI}], ids=["text", "chat"])
 async def test_ids_and_back(stage: Stage, asked: dict[str, Any]) -> None:
     tokenized = await stage.client.post("/tokenize", content=body(**asked))
-    assert tokenized.json() == {"count": 2, "max_model_len": CONTEXT, "tokens": [104, 105]}
+    assert tokenized.json() == {
+        "count": 2,
+        "max_model_len": CONTEXT,
+        "tokens": [104, 105],
+        "token_strs": None,  # as vLLM has it
+    }
     tokens = tokenized.json()["tokens"]
     back = await stage.client.post("/detokenize", content=body(tokens=tokens))
     assert back.json() == {"prompt": "hi"}
@@ -136,6 +141,7 @@ async def test_what_is_asked_of_a_tokenization_reaches_the_tokenizer(stage: Stag
             add_special_tokens=True,
             continue_final_message=True,
             chat_template_kwargs={"a": 1},
+            tools=[{"type": "function", "function": {"name": "f", "description": "does it"}}],
         ),
     )
     [asked] = [each for tokenizer in stage.tokenizers for each in tokenizer.asked]
@@ -143,6 +149,7 @@ async def test_what_is_asked_of_a_tokenization_reaches_the_tokenizer(stage: Stag
     assert asked.chat.continue_final_message
     assert not asked.chat.add_generation_prompt
     assert json.loads(asked.chat.template_kwargs_json) == {"a": 1}
+    assert [(tool.name, tool.description) for tool in asked.chat.tools] == [("f", "does it")]
 
 
 async def test_nothing_has_no_tokens(stage: Stage) -> None:

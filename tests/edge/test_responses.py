@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from openai import BadRequestError, NotFoundError
+from openai.types.responses import ResponseItemList
 
 from headway.worker.v1 import worker_pb2 as pb
 from services.edge.tenants import Tenants, read_tenants
@@ -293,6 +294,72 @@ async def test_a_conversation_goes_on_with_the_results_of_calls(stage: Stage) ->
     assert [tool.name for tool in asked.tools] == ["weather"]
 
 
+async def test_the_items_that_a_response_answers_are_listed(stage: Stage) -> None:
+    stage.workers[0].tells = CALLS
+    given = [
+        {"role": "developer", "content": "Be brief."},
+        {"role": "user", "content": [{"type": "input_text", "text": "Hi."}]},
+        {"role": "assistant", "content": "Hello."},
+        {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "?"}]},
+        {"type": "function_call", "call_id": "c", "name": "weather", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "sunny"},
+    ]
+    first = response_of(await respond(stage, given))
+    again = {"previous_response_id": first["id"], "store": True}
+    second = response_of(await respond(stage, "And now?", **again))
+    path = f"/v1/responses/{second['id']}/input_items"
+    answer = await stage.client.get(path, params={"order": "asc"})
+    ResponseItemList.model_validate_json(answer.content, strict=True)
+    listed = answer.json()["data"]
+    assert listed[6:-1] == first["output"]
+    assert listed[-1] == {
+        "id": listed[-1]["id"],
+        "type": "message",
+        "role": "user",
+        "status": "completed",
+        "content": [{"type": "input_text", "text": "And now?"}],
+    }
+    assert listed[2]["content"] == [
+        {"type": "output_text", "text": "Hello.", "annotations": [], "logprobs": []}
+    ]
+    assert len({each["id"] for each in listed}) == len(listed) == 11
+    async with openai_client(stage) as client:
+        pages = client.responses.input_items.list(second["id"], limit=2)
+        assert [item.id async for item in pages] == [each["id"] for each in reversed(listed)]
+
+
+async def test_what_is_kept_can_be_referred_to(stage: Stage) -> None:
+    stage.workers[0].tells = CALLS
+    first = response_of(await respond(stage, "hi", tools=[WEATHER]))
+    items = await stage.client.get(f"/v1/responses/{first['id']}/input_items")
+    [asked] = items.json()["data"]
+    given = [
+        {"type": "item_reference", "id": asked["id"]},
+        *({"type": "item_reference", "id": item["id"]} for item in first["output"]),
+        {"type": "function_call_output", "call_id": "c0", "output": "sunny"},
+    ]
+    response_of(await respond(stage, given, tools=[WEATHER]))
+    chat = [item.chat for each in stage.tokenizers for item in each.asked][-1]
+    assert [m.role for m in chat.messages] == ["user", "assistant", "tool"]
+    assert chat.messages[1].reasoning_content == "hm"
+    assert [call.id for call in chat.messages[1].tool_calls] == ["c0", "c1"]
+
+
+@pytest.mark.parametrize("item_id", ["msg_unknown_0", "nonsense", ""])
+async def test_what_is_not_kept_cannot_be_referred_to(stage: Stage, item_id: str) -> None:
+    refused = await respond(stage, [{"type": "item_reference", "id": item_id}])
+    assert refused.status_code == 404
+    assert refused.json()["error"]["param"] == "input"
+    wrong = await respond(stage, [{"type": "item_reference", "id": 3}])
+    assert (wrong.status_code, wrong.json()["error"]["param"]) == (400, "input[0].id")
+
+
+async def test_a_kept_response_answers_to_head(stage: Stage) -> None:
+    first = response_of(await respond(stage))
+    head = await stage.client.head(f"/v1/responses/{first['id']}")
+    assert (head.status_code, head.content) == (200, b"")
+
+
 @pytest.mark.parametrize(
     ("more", "param"),
     [
@@ -320,6 +387,7 @@ async def test_what_is_refused_names_the_responses_parameter(
         ("GET", "/v1/responses/resp_x", 404),
         ("GET", "/v1/responses/", 404),
         ("GET", "/v1/responses/resp_x/input_items", 404),
+        ("GET", "/v1/responses/resp_x/items", 404),
         ("POST", "/v1/responses/resp_x", 405),
         ("GET", "/v1/responses/resp_x?stream=true", 400),
     ],

@@ -77,6 +77,14 @@ def test_it_never_holds_more_than_its_limit(puts: list[tuple[str, int]]) -> None
         pytest.param("GET", "r", "stream=true", Invalid, id="a-query"),
         pytest.param("GET", "r/items", "", UnknownPath, id="below-it"),
         pytest.param("GET", "", "", UnknownPath, id="no-id"),
+        pytest.param("GET", "r/input_items", "", bytes, id="its-items"),
+        pytest.param("POST", "r/input_items", "", WrongMethod, id="items-are-not-posted-to"),
+        pytest.param("GET", "other/input_items", "", UnknownResponse, id="unknown-to-list"),
+        pytest.param("GET", "r/input_items", "limit=0", Invalid, id="a-limit-of-none"),
+        pytest.param("GET", "r/input_items", "limit=many", Invalid, id="no-limit"),
+        pytest.param("GET", "r/input_items", "order=up", Invalid, id="no-order"),
+        pytest.param("GET", "r/input_items", "after=none", Invalid, id="after-nothing"),
+        pytest.param("GET", "r/input_items", "include=x", Invalid, id="more-than-a-page"),
     ],
 )
 def test_what_is_looked_up(method: str, path: str, query: str, outcome: type) -> None:

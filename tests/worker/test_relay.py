@@ -1,8 +1,12 @@
 """A run's outputs, on their way to its request's deltas."""
 
+from collections.abc import Sequence
+
 from services.worker.choice import Choice, FinishReason, Piece
 from services.worker.engine import End, EndReason, FirstToken, Output, Sampling
-from services.worker.relay import Relay, Running, Started
+from services.worker.parsed import ParsedChoice
+from services.worker.parsing import ParserBroken, Told
+from services.worker.relay import PARSER_BROKE, Relay, Running, Started
 from services.worker.reports import Prefill
 from services.worker.requests import Accepted, Failure, FailureKind, Request, runs
 from services.worker.text import Stop, TextStream
@@ -40,6 +44,16 @@ class Relayed:
 
     def finishes(self) -> list[tuple[int, FinishReason]]:
         return [(choice, piece.finish.reason) for choice, piece, _ in self.put if piece.finish]
+
+
+class Breaks:
+    """A parser that cannot go on."""
+
+    def feed(self, text: str, token_ids: Sequence[int]) -> Told:
+        raise ParserBroken
+
+    def finish(self, text: str, token_ids: Sequence[int], *, is_cut: bool) -> Told:
+        raise ParserBroken
 
 
 def choice() -> Choice:
@@ -114,4 +128,14 @@ def test_a_request_that_failed_while_it_waited_is_not_resumed_to_its_end() -> No
     relayed.running.failure = FAILURE
     relay.resume()
     assert not relay.is_finished
+    assert relayed.put == []
+
+
+def test_a_parser_that_breaks_fails_its_request_and_ends_the_run() -> None:
+    relayed = Relayed(choices=2, temperature=1.0)
+    first, second = relayed.relays
+    first._choice = ParsedChoice(choice(), Breaks(), ends_as_stop=False)
+    assert not first.push(Output([0], FIRST))
+    assert relayed.running.failure is PARSER_BROKE
+    assert not second.push(Output([0]))
     assert relayed.put == []

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -9,6 +10,8 @@ from tokenizers import Tokenizer
 
 from headway.worker.v1 import worker_pb2 as pb
 from services.worker.engine import EngineBroken, Output, Push, Run
+from services.worker.parsing import Parser, ParserBroken
+from services.worker.requests import Request
 from services.worker.text import Decoder
 from services.worker.wire import single_deltas
 from tests.worker.conftest import Serve, Served, simulated
@@ -398,6 +401,33 @@ async def test_a_worker_that_generates_does_not_embed(serve: Serve) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await worker.stub.Embed(pb.EmbedRequest(model="main", token_ids=[1]))
     assert refused.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+
+
+class Breaking:
+    """Parsers of a model whose answers none of them can read."""
+
+    def plan(self, request: Request) -> Request:
+        return replace(request, parser=self._make)
+
+    def _make(self) -> Parser:
+        raise ParserBroken
+
+
+async def test_a_parser_that_breaks_ends_its_own_request_alone(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serve() as served:
+        monkeypatch.setattr(served.worker, "_parsers", Breaking())
+        pipe = Pipe(served)
+        parsed = asked("parsed", parsing=pb.Parsing())
+        await pipe.send((1, parsed), (2, asked("plain")))
+        got = await pipe.deltas(until=2)
+        assert got[1][-1].failed.reason == pb.FAILURE_REASON_PARSER
+        assert len(ids(got[2])) == 6
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await generate(served, parsed)
+        assert failed.value.code() is grpc.StatusCode.INTERNAL
+        assert not served.worker.running
 
 
 async def test_an_engine_that_breaks_fails_its_requests(serve: Serve, tokenizer: Tokenizer) -> None:
