@@ -25,8 +25,7 @@ from services.edge.refusals import (
 from services.edge.relay import Hops
 from services.edge.response_items import page, read_page
 from services.edge.shelf import Shelf
-from services.edge.tenants import Headers, bearer
-from services.edge.visits import request_id_header
+from services.edge.tenants import bearer
 
 RESPONSES = "/v1/responses/"
 
@@ -40,16 +39,14 @@ class KeptResponses:
 
     async def enter(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        asked = dict(scope["headers"])
-        found = self._find(scope, asked)
-        request_id = request_id_header(asked)
+        found = self._find(scope)
         if isinstance(found, bytes):
-            await send_body(send, 200, found, [JSON, request_id])
+            await send_body(send, 200, found, [JSON])
         else:
-            await send_answer(send, answer(found), [request_id])
+            await send_answer(send, answer(found), [])
 
-    def _find(self, scope: Message, asked: Headers) -> bytes | Refusal:
-        tenant = self._reception.recognise(bearer(asked))
+    def _find(self, scope: Message) -> bytes | Refusal:
+        tenant = self._reception.recognise(bearer(dict(scope["headers"])))
         if isinstance(tenant, Unauthorized):
             return tenant
         path: str = scope["path"]

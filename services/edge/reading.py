@@ -12,7 +12,6 @@ from services.edge.http import JSON, Message, Receive, Send, send_answer, send_b
 from services.edge.reception import Reception
 from services.edge.refusals import Unauthorized, Unavailable, UnknownModel, answer
 from services.edge.tenants import key_or_bearer
-from services.edge.visits import request_id_header
 from services.edge.workers import Pool
 
 MODELS = "/v1/models"  # of OpenAI and of Anthropic: their SDKs read the same answer
@@ -78,29 +77,21 @@ class Reading:
             await send_body(send, 200, b'{"status":"ready"}', [JSON])
 
     async def _models(self, scope: Message, receive: Receive, send: Send) -> None:
-        await self._tell(scope, send, lambda: events.models(self._ready(), self._created))
+        tenant = self._reception.recognise(key_or_bearer(dict(scope["headers"])))
+        if isinstance(tenant, Unauthorized):
+            await send_answer(send, answer(tenant), [])
+        else:
+            await send_body(send, 200, events.models(self._ready(), self._created), [JSON])
 
     async def _model(self, scope: Message, receive: Receive, send: Send) -> None:
-        await self._tell(scope, send, lambda: self._find(scope["path"].removeprefix(f"{MODELS}/")))
-
-    async def _tell(
-        self, scope: Message, send: Send, find: Callable[[], bytes | UnknownModel]
-    ) -> None:
-        """What only those may know who have a key, where there are keys."""
-        asked = dict(scope["headers"])
-        tenant = self._reception.recognise(key_or_bearer(asked))
-        found = tenant if isinstance(tenant, Unauthorized) else find()
-        request_id = request_id_header(asked)
-        if isinstance(found, bytes):
-            await send_body(send, 200, found, [JSON, request_id])
+        tenant = self._reception.recognise(key_or_bearer(dict(scope["headers"])))
+        name, ready = scope["path"].removeprefix(f"{MODELS}/"), self._ready()
+        if isinstance(tenant, Unauthorized):
+            await send_answer(send, answer(tenant), [])
+        elif name in ready:
+            await send_body(send, 200, events.model(name, ready[name], self._created), [JSON])
         else:
-            await send_answer(send, answer(found), [request_id])
-
-    def _find(self, name: str) -> bytes | UnknownModel:
-        ready = self._ready()
-        if name not in ready:
-            return UnknownModel(name, tuple(sorted(ready)))
-        return events.model(name, ready[name], self._created)
+            await send_answer(send, answer(UnknownModel(name, tuple(sorted(ready)))), [])
 
     def _ready(self) -> dict[str, Pool]:
         return {name: pool for name, pool in self._fleet.pools.items() if pool.ready}

@@ -41,7 +41,7 @@ from services.edge.shelf import Shelf
 from services.edge.streaming import Stream
 from services.edge.tenants import Tenants
 from services.edge.tokens import Tokens
-from services.edge.visits import CLIENT_LEFT, Visit, Visits, request_id_header, watched
+from services.edge.visits import CLIENT_LEFT, Visit, Visits, watched
 
 
 def inquiries_of(config: Config, hops: Hops) -> dict[str, Inquiry[Any]]:
@@ -103,8 +103,7 @@ class Edge:
         elif door is not None and method == "OPTIONS":
             await self._tell_methods(door, scope, send)
         else:
-            request_id = request_id_header(dict(scope["headers"]))
-            await send_answer(send, closed(door, method, path), [request_id])
+            await send_answer(send, closed(door, method, path), [])
 
     def _all_doors(self) -> Doors:
         generating = {

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -38,13 +38,6 @@ def _unique() -> str:
     return f"{_chance.getrandbits(128):032x}"
 
 
-def request_id_header(asked: Mapping[bytes, bytes], ours: str = "") -> tuple[bytes, bytes]:
-    """The header with a request's id: the caller's own, or ours, which is made if there is none."""
-    own = asked.get(b"x-request-id", b"")
-    fits = 0 < len(own) <= ECHO_LIMIT and own.isascii()
-    return (b"x-request-id", own if fits else (ours or _unique()).encode())
-
-
 @dataclass(slots=True)
 class Visit:
     """One request for a model, from its first byte to its account."""
@@ -72,10 +65,12 @@ class Visit:
 
     def headers(self) -> Headers:
         """The headers of every answer: the caller's own request id, or ours."""
-        header = request_id_header(self.asked, self.request_id)
+        own = self.asked.get(b"x-request-id", b"")
+        fits = 0 < len(own) <= ECHO_LIMIT and own.isascii()
+        told = own if fits else self.request_id.encode()
         if self.endpoint in ANTHROPICS:
-            return [header, (b"request-id", header[1])]
-        return [header]
+            return [(b"x-request-id", told), (b"request-id", told)]
+        return [(b"x-request-id", told)]
 
 
 @contextmanager
