@@ -188,3 +188,22 @@ async def test_bodies_come_in_parts(stage: Stage) -> None:
 
     response = await stage.client.post(CHAT, content=parts())
     assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/models"),
+        ("GET", "/v1/models/nobody"),
+        ("GET", "/v1/responses/nothing"),
+        ("GET", "/v1/nowhere"),
+        ("PUT", "/v1/chat/completions"),
+    ],
+)
+async def test_every_answer_below_v1_has_its_requests_id(
+    stage: Stage, method: str, path: str
+) -> None:
+    ids = {(await stage.client.request(method, path)).headers["x-request-id"] for _ in range(2)}
+    assert len(ids) == 2
+    own = await stage.client.request(method, path, headers={"x-request-id": "mine"})
+    assert own.headers["x-request-id"] == "mine"

@@ -1,8 +1,5 @@
 """Every row of docs/conformance.md, sent to the running system."""
 
-from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
-
 import httpx
 import pytest
 
@@ -11,35 +8,16 @@ from services.edge.declarations import DOORS
 
 pytestmark = pytest.mark.vllm
 
-
-def _named() -> Iterator[tuple[str, Row]]:
-    for door in DOORS:
-        for index, row in enumerate(rows(door)):
-            yield f"{door.path}-{row.parameter}-{index}", row
+ROWS = [row for door in DOORS for row in rows(door)]
 
 
-ROWS = dict(_named())
+def _name(row: Row) -> str:
+    return f"{row.door.path.rpartition('/')[2]}-{row.parameter}"
 
 
-@pytest.fixture(scope="module")
-def answers(
-    client: httpx.Client, request: pytest.FixtureRequest
-) -> Iterator[Mapping[str, Future[httpx.Response]]]:
-    """What the system says to the rows that were selected; it gets a batch's worth at a time."""
-    selected = {item.name for item in request.session.items}
-    with ThreadPoolExecutor(16) as senders:
-        yield {
-            name: senders.submit(client.post, row.door.path, json=row.body)
-            for name, row in ROWS.items()
-            if f"test_a_row[{name}]" in selected
-        }
-        senders.shutdown(cancel_futures=True)
-
-
-@pytest.mark.parametrize("name", ROWS)
-def test_a_row(answers: Mapping[str, Future[httpx.Response]], name: str) -> None:
-    row = ROWS[name]
-    response = answers[name].result()
+@pytest.mark.parametrize("row", ROWS, ids=_name)
+def test_a_row(client: httpx.Client, row: Row) -> None:
+    response = client.post(row.door.path, json=row.body)
     if row.refusal is None:
         assert response.status_code == 200, response.text
         assert '"error":{' not in response.text

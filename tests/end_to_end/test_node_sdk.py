@@ -111,6 +111,7 @@ def refused(kind: str, status: int, param: str | None, code: str | None) -> dict
         "type": "invalid_request_error",
         "code": code,
         "param": param,
+        "has_request_id": True,
     }
 
 

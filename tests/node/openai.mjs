@@ -22,6 +22,7 @@ async function refusal(asked) {
       type: error.type,
       code: error.code,
       param: error.param,
+      has_request_id: Boolean(error.requestID),
     };
   }
   return null;

@@ -5,11 +5,6 @@ import pytest
 from services.worker.recognizing import reasoning_parser, tool_parser
 
 
-def _deepseek(call: str) -> str:
-    bar = "\uff5c"
-    return f"<{bar}tool▁calls▁begin{bar}>' + {call.replace('SEP', f'<{bar}tool▁sep{bar}>')}"
-
-
 @pytest.mark.parametrize(
     ("template", "parser"),
     [
@@ -20,8 +15,6 @@ def _deepseek(call: str) -> str:
         pytest.param("<tool_call>f<arg_key>", "glm45", id="glm"),
         pytest.param("Environment: ipython", "llama3_json", id="llama"),
         pytest.param("[TOOL_CALLS]", "mistral", id="mistral"),
-        pytest.param(_deepseek("tool['type'] + 'SEP' + tool['name']"), "deepseek_v3", id="v3"),
-        pytest.param(_deepseek("tool['function']['name'] + 'SEP'"), "deepseek_v31", id="v31"),
     ],
 )
 def test_the_template_tells_how_calls_are_written(template: str, parser: str) -> None:
