@@ -134,6 +134,7 @@ class CompletionBody(Sampling, kw_only=True, forbid_unknown_fields=True):
 Prompt = str | list[int]
 T = TypeVar("T")
 
+INVALID_JSON = "invalid_json"
 PROMPTS_LIMIT = 128
 _WHERE = re.compile(r" - at (?:`key` in )?`\$(.*)`$", re.DOTALL)
 _FIELD = re.compile(r"(unknown|missing required) field `([^`]*)`")
@@ -270,9 +271,9 @@ def parse(decoder: msgspec.json.Decoder[T], body: bytes) -> T | Invalid:
     except msgspec.ValidationError as error:
         return _explain(str(error))
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return Invalid("The body is not valid JSON", code="invalid_json")
+        return Invalid("The body is not valid JSON", code=INVALID_JSON)
     except RecursionError:
-        return Invalid("The body is nested too deeply", code="invalid_json")
+        return Invalid("The body is nested too deeply", code=INVALID_JSON)
 
 
 def read_part(part: object, kind: type[T], where: str) -> T | Invalid:

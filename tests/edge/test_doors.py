@@ -1,6 +1,7 @@
 """Which path takes which method and which body, and what a browser is told."""
 
 import asyncio
+import gzip
 import json
 from typing import Any
 
@@ -128,6 +129,24 @@ async def test_a_body_that_says_it_is_a_form_is_refused(stage: Stage) -> None:
     response = await stage.client.post(CHAT, content=b"{}", headers=form)
     assert response.status_code == 415
     assert response.json()["error"]["code"] == "unsupported_media_type"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "content", "status", "code"),
+    [
+        pytest.param("gzip", gzip.compress(b"{}"), 415, "unsupported_content_encoding", id="gzip"),
+        pytest.param("identity", b"{", 400, "invalid_json", id="only-wrong"),
+        pytest.param("identity", b"{}", 400, "missing_required_parameter", id="plain"),
+    ],
+)
+async def test_a_packed_body_is_refused_as_that(
+    stage: Stage, encoding: str, content: bytes, status: int, code: str
+) -> None:
+    headers = {"content-encoding": encoding}
+    for path in (CHAT, "/tokenize"):
+        response = await stage.client.post(path, content=content, headers=headers)
+        assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+        assert response.headers.get("accept-encoding") == ("identity" if status == 415 else None)
 
 
 async def raw(port: int, *parts: bytes) -> tuple[int, Any]:
