@@ -12,7 +12,8 @@ from collections.abc import Callable
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from services.edge.refusals import unreadable
+from services.edge import metrics, request_ids
+from services.edge.refusals import CLOSE, unreadable
 
 LAST_CALL_S = 0.3
 HEAD_LIMIT_BYTES = 64 * 2**10  # the request line and the headers
@@ -133,8 +134,15 @@ class Protocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Answer what cannot be read, as OpenAI would write it; uvicorn's `msg` is plain text."""
         refused = unreadable(self._head_bytes > HEAD_LIMIT_BYTES)
-        head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
-        self.transport.write(STATUS_LINE[refused.status] + head % len(refused.body) + refused.body)
+        metrics.requests.labels(metrics.NOWHERE, refused.status).inc()
+        headers = (
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(refused.body)),
+            request_ids.header({}, request_ids.unique()),
+            *CLOSE,
+        )
+        head = b"".join(b"%b: %b\r\n" % header for header in headers)
+        self.transport.write(STATUS_LINE[refused.status] + head + b"\r\n" + refused.body)
         self.transport.close()
 
     def on_headers_complete(self) -> None:

@@ -6,8 +6,10 @@ import msgspec
 
 from services.edge import wire
 from services.edge.apis import Messages
+from services.edge.doors import Door
 from services.edge.encoding import Encoded
 from services.edge.fitting import misfit
+from services.edge.glances import glanced
 from services.edge.http import JSON, Message, Receive, Send, send_answer, send_body
 from services.edge.inquiry import Caller, Inquiry, Reply
 from services.edge.messages import read_count
@@ -17,16 +19,15 @@ from services.edge.refusals import (
     Invalid,
     Refusal,
     Unauthorized,
-    UnknownPath,
     UnknownResponse,
-    WrongMethod,
     answer,
 )
 from services.edge.relay import Hops
 from services.edge.shelf import Shelf
 from services.edge.tenants import bearer
 
-RESPONSES = "/v1/responses/"
+RESPONSE = "/v1/responses/{response_id}"
+CANCEL = f"{RESPONSE}/cancel"
 
 
 class KeptResponses:
@@ -36,8 +37,14 @@ class KeptResponses:
         self._reception = reception
         self._shelf = shelf
 
-    async def enter(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+    def doors(self) -> dict[str, Door]:
+        """Where they are read, deleted and not cancelled."""
+        return {
+            RESPONSE: glanced("kept_response", self._enter, "GET", "DELETE"),
+            CANCEL: glanced("cancel", self._enter, "POST"),
+        }
+
+    async def _enter(self, scope: Message, receive: Receive, send: Send) -> None:
         found = self._find(scope)
         if isinstance(found, bytes):
             await send_body(send, 200, found, [JSON])
@@ -48,8 +55,8 @@ class KeptResponses:
         tenant = self._reception.recognise(bearer(dict(scope["headers"])))
         if isinstance(tenant, Unauthorized):
             return tenant
-        path: str = scope["path"]
-        return kept(self._shelf, tenant, scope["method"], path, scope["query_string"].decode())
+        response_id = scope["path"].split("/")[3]
+        return kept(self._shelf, tenant, scope["method"], response_id, scope["query_string"])
 
 
 def counting(hops: Hops) -> Inquiry[ChatBody]:
@@ -72,15 +79,9 @@ def counting(hops: Hops) -> Inquiry[ChatBody]:
     )
 
 
-def kept(shelf: Shelf, tenant: str, method: str, path: str, query: str) -> bytes | Refusal:
+def kept(shelf: Shelf, tenant: str, method: str, response_id: str, query: bytes) -> bytes | Refusal:
     """What is kept, read or taken off the shelf."""
-    response_id, _, action = path.removeprefix(RESPONSES).partition("/")
-    allowed = {"": ("GET", "DELETE"), "cancel": ("POST",)}.get(action)
-    if allowed is None or not response_id:
-        return UnknownPath(method, path)
-    if method not in allowed:
-        return WrongMethod(method, ", ".join(allowed))
-    for name, _ in parse_qsl(query, keep_blank_values=True):
+    for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True):
         return Invalid(f"Unknown or unsupported parameter: `{name}`", name, "unknown_parameter")
     if method == "DELETE" and shelf.forget(tenant, response_id):
         deleted = {"id": response_id, "object": "response", "deleted": True}
