@@ -48,13 +48,17 @@ class Reception:
         if visit.client.is_whole:  # nearly always; a timer costs more than all of this
             body = await read_body(receive, self._limit_bytes)
         else:
-            body = await self._read_slowly(receive)
+            body = await self._read_slowly(visit, receive)
         if not isinstance(body, bytes):
             return body
         asked = await _parse(parse, body)
         return _unreadable(visit, asked) if isinstance(asked, Invalid) else asked
 
-    async def _read_slowly(self, receive: Receive) -> bytes | BodyTooLarge | BodyTooSlow | None:
+    async def _read_slowly(
+        self, visit: Visit, receive: Receive
+    ) -> bytes | BodyTooLarge | BodyTooSlow | None:
+        if int(visit.asked.get(b"content-length", b"0")) > self._limit_bytes:
+            return BodyTooLarge(self._limit_bytes)
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await read_body(receive, self._limit_bytes)

@@ -74,7 +74,7 @@ class BodyTooLarge:
 
 @dataclass(frozen=True, slots=True)
 class BodyTooSlow:
-    """The body did not arrive in time."""
+    """The body, or even the head, did not arrive in time."""
 
     limit_s: float
 
@@ -167,7 +167,7 @@ def unreadable(is_head_too_large: bool) -> Answer:
     if is_head_too_large:
         message = "The request's headers are too large."
         return _in_openais_words(Fault(431, message, _INVALID, None, "headers_too_large"))
-    message = "This is not a valid HTTP request."
+    message = "This is not a valid and whole HTTP request."
     return _in_openais_words(Fault(400, message, _INVALID, None, "invalid_http"))
 
 
@@ -253,7 +253,7 @@ def _unread(refusal: BodyTooLarge | BodyTooSlow | NotJson | Compressed) -> Fault
             message = f"The request body is larger than {limit_bytes} bytes."
             return Fault(413, message, _INVALID, None, "body_too_large")
         case BodyTooSlow(limit_s):
-            message = f"The request body did not arrive within {limit_s:g} s."
+            message = f"The request did not arrive within {limit_s:g} s."
             return Fault(408, message, _INVALID, None, "request_timeout", CLOSE)
         case NotJson(content_type):
             message = f"Send JSON: the content type is {content_type}, not application/json."
