@@ -12,48 +12,16 @@ from collections.abc import Callable
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from services.edge.refusals import unreadable
+from services.edge import metrics, request_ids
+from services.edge.refusals import CLOSE, Answer, BodyTooSlow, answer, unreadable
+from services.edge.transports import HeadTransport, PlainTransport
 
 LAST_CALL_S = 0.3
+HEAD_TICKS = 30  # seconds in which a request's head must arrive
+SILENT_TICKS = 75  # seconds that a connection may be there without any request
 HEAD_LIMIT_BYTES = 64 * 2**10  # the request line and the headers
 
 CLIENT = "headway.client"  # the extension's name in an ASGI scope
-
-
-class HeadTransport:
-    """A transport as the cycle of one request sees it: an answer's head can wait for its body.
-
-    uvicorn writes the head at once, and a write costs more than all else that an answer needs.
-    """
-
-    __slots__ = ("_head", "_holds", "_transport")
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._holds = False
-        self._head = b""
-
-    def hold(self) -> None:
-        """Let what is written next leave with what is written after it."""
-        self._holds = True
-
-    def write(self, data: bytes) -> None:
-        """Write, or hold."""
-        if self._holds:
-            self._holds, self._head = False, data
-        elif self._head:
-            data, self._head = self._head + data, b""
-            self._transport.write(data)
-        else:
-            self._transport.write(data)
-
-    def close(self) -> None:
-        """Close the connection after what was written."""
-        self._transport.close()
-
-    def is_closing(self) -> bool:
-        """Whether it was closed."""
-        return self._transport.is_closing()
 
 
 class Client:
@@ -110,7 +78,15 @@ class Protocol(HttpToolsProtocol):
 
     # Slots: with two attributes more than uvicorn's own, Python would no longer share the keys of
     # the instances' dictionaries, and each connection would take 1.3 kB more.
-    __slots__ = ("_clients", "_fed_bytes", "_head_bytes", "_in_head", "_is_last_call")
+    __slots__ = (
+        "_before",
+        "_clients",
+        "_fed_bytes",
+        "_head_bytes",
+        "_in_head",
+        "_is_last_call",
+        "_ticks",
+    )
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin without a request."""
@@ -120,6 +96,8 @@ class Protocol(HttpToolsProtocol):
         self._in_head = True
         self._fed_bytes = 0  # just now, since the last request's end
         self._head_bytes = 0  # of earlier feeds
+        self._before: object = None  # the last request that had come when a head began
+        self._ticks = 0  # since then
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived, but no endless head: httptools has no limit of its own."""
@@ -132,10 +110,52 @@ class Protocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what cannot be read, as OpenAI would write it; uvicorn's `msg` is plain text."""
-        refused = unreadable(self._head_bytes > HEAD_LIMIT_BYTES)
-        head = b"content-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
-        self.transport.write(STATUS_LINE[refused.status] + head % len(refused.body) + refused.body)
+        if self._owes_answers:
+            self.cycle.keep_alive = False  # first what was asked before, and then nothing more
+        elif self._has_answered_early:
+            self.transport.close()
+        else:
+            self._refuse(unreadable(self._head_bytes > HEAD_LIMIT_BYTES))
+
+    @property
+    def _owes_answers(self) -> bool:
+        """Whether a request that is whole has no whole answer yet."""
+        return not self._is_idle and (bool(self.pipeline) or self._clients[-1].is_whole)
+
+    @property
+    def _has_answered_early(self) -> bool:
+        """Whether a request was refused before it was whole."""
+        return self._is_idle and bool(self._clients) and not self._clients[-1].is_whole
+
+    def _refuse(self, refused: Answer) -> None:
+        metrics.requests.labels(metrics.NOWHERE, refused.status).inc()
+        headers = (
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(refused.body)),
+            request_ids.header({}, request_ids.unique()),
+            *CLOSE,
+        )
+        head = b"".join(b"%b: %b\r\n" % header for header in headers)
+        self.transport.write(STATUS_LINE[refused.status] + head + b"\r\n" + refused.body)
         self.transport.close()
+
+    def eof_received(self) -> None:
+        """Answer what ended before it was whole; its client may well still read."""
+        if not self._in_head or self._head_bytes:
+            self.send_400_response("")
+
+    def tick(self) -> None:
+        """Lose patience, as seconds go by, with a head that does not come."""
+        # Between requests uvicorn keeps the time itself.
+        is_between = bool(self._clients) and not self._head_bytes and not self._has_answered_early
+        if not self._is_idle or is_between or self.cycle is not self._before:
+            self._before, self._ticks = self.cycle, 0
+            return
+        self._ticks += 1
+        if self._head_bytes and self._ticks > HEAD_TICKS:
+            self._refuse(answer(BodyTooSlow(HEAD_TICKS)))
+        elif self._ticks > SILENT_TICKS:
+            self.transport.close()
 
     def on_headers_complete(self) -> None:
         """Add the client to the request that uvicorn just made, whose task has not begun."""
@@ -148,7 +168,8 @@ class Protocol(HttpToolsProtocol):
             return
         if before is None or before.response_complete:
             self._clients.clear()
-        head = HeadTransport(self.transport)
+        is_old = self.scope["http_version"] == "1.0"
+        head = PlainTransport(self.transport) if is_old else HeadTransport(self.transport)
         self.cycle.transport = head  # type: ignore[assignment]
         client = Client(self.flow, self.transport, head, self.scope["http_version"])
         self._clients.append(client)

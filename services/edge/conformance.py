@@ -103,7 +103,7 @@ def _type(schema: Mapping[str, Any]) -> str:
     limits = [f"{words} {schema[key]}" for key, words in _LIMITS.items() if key in schema]
     named = str(schema.get("type", "any"))
     if named == "array":
-        named = f"list of {_type(schema.get('items', {}))}"
+        named = f"list of {schema.get('title') or _type(schema.get('items', {}))}"
     return f"{named} ({', '.join(limits)})" if limits else named
 
 

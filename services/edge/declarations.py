@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from services.edge import answers
 from services.edge.ask import Ask, chat_ask, completion_ask
 from services.edge.message_events import MESSAGES
 from services.edge.messages import CountBody, MessagesBody, read_count, read_messages
@@ -40,10 +41,18 @@ class Door:
 
     path: str
     body: type[msgspec.Struct]
+    answer: type[msgspec.Struct]
     read: Callable[[bytes], object]
     least: Mapping[str, Any]  # what a body must hold
     examples: Mapping[str, Sequence[Example]]
     is_anthropics: bool = False  # so are its errors
+    is_placed: bool = True  # workers do it, and may be busy
+    also: Sequence[str] = ()  # other paths, for clients of other servers
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All paths."""
+        return (self.path, *self.also)
 
 
 def _of(*values: Any, **beside: Any) -> list[Example]:
@@ -372,6 +381,7 @@ DOORS: tuple[Door, ...] = (
     Door(
         "/v1/chat/completions",
         ChatBody,
+        answers.ChatCompletion,
         chat_ask,
         {"model": "smollm2", "messages": _HI, **_SHORT},
         {**_GENERATING, **_CHAT},
@@ -379,6 +389,7 @@ DOORS: tuple[Door, ...] = (
     Door(
         "/v1/completions",
         CompletionBody,
+        answers.TextCompletion,
         completion_ask,
         {"model": "smollm2", "prompt": "The sea is", **_SHORT},
         {**_GENERATING, **_COMPLETION},
@@ -386,6 +397,7 @@ DOORS: tuple[Door, ...] = (
     Door(
         "/v1/responses",
         ResponsesBody,
+        answers.Response,
         _read_responses,
         {"model": "smollm2", "input": "Say hello.", "max_output_tokens": 4},
         _RESPONSES,
@@ -393,6 +405,7 @@ DOORS: tuple[Door, ...] = (
     Door(
         "/v1/messages",
         MessagesBody,
+        answers.AnsweredMessage,
         _read_messages,
         {"model": "smollm2", "messages": _HI, **_SHORT},
         _MESSAGES,
@@ -401,14 +414,17 @@ DOORS: tuple[Door, ...] = (
     Door(
         "/v1/messages/count_tokens",
         CountBody,
+        answers.Counted,
         read_count,
         {"model": "smollm2", "messages": _HI},
         _COUNTED,
         is_anthropics=True,
+        is_placed=False,
     ),
     Door(
         "/v1/embeddings",
         EmbeddingBody,
+        answers.Embeddings,
         _read_embedding,
         {"model": "minilm", "input": "a text"},
         _EMBEDDINGS,
@@ -416,29 +432,37 @@ DOORS: tuple[Door, ...] = (
     Door(
         "/v1/rerank",
         RerankBody,
+        answers.Ranking,
         parse_rerank,
         {"model": "minilm", "query": "tea", "documents": ["coffee", "sea"]},
         _RERANK,
+        also=("/v2/rerank", "/rerank"),
     ),
     Door(
         "/v1/score",
         ScoreBody,
+        answers.Scores,
         parse_score,
         {"model": "minilm", "text_1": "tea", "text_2": ["coffee", "sea"]},
         _SCORE,
+        also=("/score",),
     ),
     Door(
         "/tokenize",
         TokenizeBody,
+        answers.Tokenized,
         parse_tokenize,
         {"model": "smollm2", "prompt": "Hello"},
         _TOKENIZE,
+        is_placed=False,
     ),
     Door(
         "/detokenize",
         DetokenizeBody,
+        answers.Detokenized,
         parse_detokenize,
         {"model": "smollm2", "tokens": [504]},
         _DETOKENIZE,
+        is_placed=False,
     ),
 )

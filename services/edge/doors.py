@@ -1,5 +1,6 @@
 """The doors of the edge: what answers at a path, and which methods it takes. Pure."""
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ class Door:
 
     taken: tuple[str, ...]
     enter: Enter
+    endpoint: str  # its name in metrics
     refused: Callable[[Refusal], Answer] = answer
 
     @property
@@ -29,11 +31,11 @@ class Door:
 
 
 class Doors:
-    """The doors by path. One at a path that ends in `/` answers for all that is below it."""
+    """The doors by path. One at `/read/{name}` answers whatever the name is."""
 
     def __init__(self, doors: Mapping[str, Door]) -> None:
-        self._at = doors
-        self._above = {path: door for path, door in doors.items() if path.endswith("/")}
+        self.at = doors
+        self._named = [(_named(path), door) for path, door in doors.items() if "{" in path]
         self.enter = {
             (path, method): door.enter for path, door in doors.items() for method in door.taken
         }
@@ -41,12 +43,17 @@ class Doors:
 
     def find(self, path: str) -> Door | None:
         """The door at this path."""
-        door = self._at.get(path)
-        return self._below(path) if door is None else door
+        door = self.at.get(path)
+        if door is None:
+            return next((door for named, door in self._named if named.fullmatch(path)), None)
+        return door
 
-    def _below(self, path: str) -> Door | None:
-        doors = (door for above, door in self._above.items() if path.startswith(above))
-        return next(doors, None)
+
+def _named(path: str) -> re.Pattern[str]:
+    """Which paths are meant. A model's name is whatever follows, slashes too."""
+    before, name, after = re.split(r"{(\w+)}", path)
+    meant = ".*" if name == "model" else "[^/]+"
+    return re.compile(f"{re.escape(before)}{meant}{re.escape(after)}", re.DOTALL)
 
 
 def closed(door: Door | None, method: str, path: str) -> Answer:

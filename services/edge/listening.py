@@ -41,6 +41,8 @@ class _Server(uvicorn.Server):
     async def main_loop(self) -> None:
         """Return when told to exit. Each tick writes the Date header anew."""
         while not await self.on_tick(0):
+            for connection in tuple(self.server_state.connections):
+                connection.tick()  # type: ignore[union-attr]
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(DATE_S):
                     await self._exit.wait()

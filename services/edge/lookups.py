@@ -1,13 +1,16 @@
 """Answers that need no worker: kept responses, and counts of tokens."""
 
+from collections.abc import Callable
 from urllib.parse import parse_qsl
 
 import msgspec
 
 from services.edge import wire
 from services.edge.apis import Messages
+from services.edge.doors import Door
 from services.edge.encoding import Encoded
 from services.edge.fitting import misfit
+from services.edge.glances import glanced
 from services.edge.http import JSON, Message, Receive, Send, send_answer, send_body
 from services.edge.inquiry import Caller, Inquiry, Reply
 from services.edge.messages import read_count
@@ -17,9 +20,7 @@ from services.edge.refusals import (
     Invalid,
     Refusal,
     Unauthorized,
-    UnknownPath,
     UnknownResponse,
-    WrongMethod,
     answer,
 )
 from services.edge.relay import Hops
@@ -27,7 +28,12 @@ from services.edge.response_items import page, read_page
 from services.edge.shelf import Shelf
 from services.edge.tenants import bearer
 
-RESPONSES = "/v1/responses/"
+RESPONSE = "/v1/responses/{response_id}"
+CANCEL = f"{RESPONSE}/cancel"
+INPUT_ITEMS = f"{RESPONSE}/input_items"
+
+
+LookUp = Callable[[Shelf, str, str, str, str], bytes | Refusal]
 
 
 class KeptResponses:
@@ -37,21 +43,34 @@ class KeptResponses:
         self._reception = reception
         self._shelf = shelf
 
-    async def enter(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        found = self._find(scope)
+    def doors(self) -> dict[str, Door]:
+        """Where they are read, deleted and not cancelled."""
+        return {
+            RESPONSE: glanced("kept_response", self._enter, "GET", "DELETE"),
+            CANCEL: glanced("cancel", self._enter, "POST"),
+            INPUT_ITEMS: glanced("input_items", self._list, "GET"),
+        }
+
+    async def _enter(self, scope: Message, receive: Receive, send: Send) -> None:
+        await self._tell(scope, send, kept)
+
+    async def _list(self, scope: Message, receive: Receive, send: Send) -> None:
+        await self._tell(scope, send, input_items)
+
+    async def _tell(self, scope: Message, send: Send, look_up: LookUp) -> None:
+        found = self._find(scope, look_up)
         if isinstance(found, bytes):
             await send_body(send, 200, found, [JSON])
         else:
             await send_answer(send, answer(found), [])
 
-    def _find(self, scope: Message) -> bytes | Refusal:
+    def _find(self, scope: Message, look_up: LookUp) -> bytes | Refusal:
         tenant = self._reception.recognise(bearer(dict(scope["headers"])))
         if isinstance(tenant, Unauthorized):
             return tenant
-        path: str = scope["path"]
-        method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        return kept(self._shelf, tenant, method, path, scope["query_string"].decode())
+        response_id = scope["path"].split("/")[3]
+        query = scope["query_string"].decode("latin-1")
+        return look_up(self._shelf, tenant, scope["method"], response_id, query)
 
 
 def counting(hops: Hops) -> Inquiry[ChatBody]:
@@ -74,16 +93,8 @@ def counting(hops: Hops) -> Inquiry[ChatBody]:
     )
 
 
-def kept(shelf: Shelf, tenant: str, method: str, path: str, query: str) -> bytes | Refusal:
+def kept(shelf: Shelf, tenant: str, method: str, response_id: str, query: str) -> bytes | Refusal:
     """What is kept, read or taken off the shelf."""
-    response_id, _, action = path.removeprefix(RESPONSES).partition("/")
-    allowed = _ACTIONS.get(action)
-    if allowed is None or not response_id:
-        return UnknownPath(method, path)
-    if method not in allowed:
-        return WrongMethod(method, ", ".join(allowed))
-    if action == "input_items":
-        return _input_items(shelf, tenant, response_id, query)
     for name, _ in parse_qsl(query, keep_blank_values=True):
         return Invalid(f"Unknown or unsupported parameter: `{name}`", name, "unknown_parameter")
     if method == "DELETE" and shelf.forget(tenant, response_id):
@@ -97,10 +108,10 @@ def kept(shelf: Shelf, tenant: str, method: str, path: str, query: str) -> bytes
     return found.response
 
 
-_ACTIONS = {"": ("GET", "DELETE"), "cancel": ("POST",), "input_items": ("GET",)}
-
-
-def _input_items(shelf: Shelf, tenant: str, response_id: str, query: str) -> bytes | Refusal:
+def input_items(
+    shelf: Shelf, tenant: str, method: str, response_id: str, query: str
+) -> bytes | Refusal:
+    """A page of what a kept response answered."""
     asked = read_page(query)
     if isinstance(asked, Invalid):
         return asked

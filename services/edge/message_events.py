@@ -17,13 +17,10 @@ _json = msgspec.json.encode
 
 _NO_BLOCK = -1
 
-# Anthropic's names for what is wrong, by status.
+# Anthropic's names for what is wrong, by status, where they are not the usual ones.
 _KINDS = {
-    400: "invalid_request_error",
     401: "authentication_error",
     404: "not_found_error",
-    405: "invalid_request_error",
-    408: "invalid_request_error",
     413: "request_too_large",
     415: "invalid_request_error",
     529: "overloaded_error",
@@ -46,7 +43,8 @@ def _error(told: Fault) -> dict[str, Any]:
     """Anthropic's error has no field for the parameter: the message begins with it."""
     named = told.param is not None and f"`{told.param}`" in told.message
     message = told.message if told.param is None or named else f"{told.param}: {told.message}"
-    kind = _KINDS.get(told.status, "api_error")
+    usual = "invalid_request_error" if told.status < 500 else "api_error"
+    kind = _KINDS.get(told.status, usual)
     return {"type": "error", "error": {"type": kind, "message": message}}
 
 

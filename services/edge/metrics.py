@@ -11,6 +11,8 @@ if DIRECTORY in os.environ and NAME in os.environ:
     # The library tells processes apart by pid; but one that is started again is to go on counting.
     values.ValueClass = values.MultiProcessValue(lambda: os.environ[NAME])  # type: ignore[no-untyped-call]
 
+NOWHERE = "unknown"  # the endpoint of whatever finds no door: paths are the callers' to invent
+
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5, 10, 30)
 
 ttft_stage = Histogram(

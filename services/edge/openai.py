@@ -18,10 +18,25 @@ Unit = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 TokenId = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+_TOKEN_ID = {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}
 Stop = Annotated[str, Meta(min_length=1, max_length=1024)]
 Alternatives = Annotated[int, Meta(ge=0, le=20)]
 Label = Annotated[str, Meta(max_length=512)]
 Metadata = Annotated[dict[Annotated[str, Meta(max_length=64)], Label], Meta(max_length=16)]
+
+
+PROMPTS = {
+    "title": "texts, of lists of token ids, or of one's token ids",
+    "minItems": 1,
+    "items": {
+        "anyOf": [
+            {"type": "string", "minLength": 1},
+            {"type": "array", "items": _TOKEN_ID, "minItems": 1},
+            _TOKEN_ID,
+        ]
+    },
+}
+"""What is told of lists of prompts; they are read by `one_or_many`."""
 
 
 class TextPart(Struct, tag="text", tag_field="type", forbid_unknown_fields=True):
@@ -124,7 +139,7 @@ class ChatBody(Sampling, kw_only=True, forbid_unknown_fields=True):
 class CompletionBody(Sampling, kw_only=True, forbid_unknown_fields=True):
     """The body of `POST /v1/completions`."""
 
-    prompt: str | list[Any]
+    prompt: str | Annotated[list[Any], Meta(extra_json_schema=PROMPTS)]
     max_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     suffix: str | None = None
     logprobs: Alternatives | None = None
@@ -134,6 +149,7 @@ class CompletionBody(Sampling, kw_only=True, forbid_unknown_fields=True):
 Prompt = str | list[int]
 T = TypeVar("T")
 
+INVALID_JSON = "invalid_json"
 PROMPTS_LIMIT = 128
 _WHERE = re.compile(r" - at (?:`key` in )?`\$(.*)`$", re.DOTALL)
 _FIELD = re.compile(r"(unknown|missing required) field `([^`]*)`")
@@ -270,9 +286,9 @@ def parse(decoder: msgspec.json.Decoder[T], body: bytes) -> T | Invalid:
     except msgspec.ValidationError as error:
         return _explain(str(error))
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return Invalid("The body is not valid JSON", code="invalid_json")
+        return Invalid("The body is not valid JSON", code=INVALID_JSON)
     except RecursionError:
-        return Invalid("The body is nested too deeply", code="invalid_json")
+        return Invalid("The body is nested too deeply", code=INVALID_JSON)
 
 
 def read_part(part: object, kind: type[T], where: str) -> T | Invalid:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from services.edge.openai import Positive, Prompt, is_prompt, one_or_many, parse
+from services.edge.openai import PROMPTS, Positive, Prompt, is_prompt, one_or_many, parse
 from services.edge.refusals import Invalid
 
 INPUTS_LIMIT = 2048  # OpenAI's
@@ -23,7 +23,7 @@ class EmbeddingBody(Struct, forbid_unknown_fields=True):
     """The body of `POST /v1/embeddings`. `user` is read and goes nowhere, logs included."""
 
     model: str
-    input: str | list[Any]
+    input: str | Annotated[list[Any], Meta(extra_json_schema=PROMPTS)]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Positive | None = None
     user: str | None = None

@@ -6,15 +6,16 @@ from importlib.metadata import version
 
 from services.edge import events, openapi
 from services.edge.config import Config
-from services.edge.doors import Enter
+from services.edge.doors import Door
 from services.edge.fleet import Fleet
+from services.edge.glances import glanced
 from services.edge.http import JSON, Message, Receive, Send, send_answer, send_body
 from services.edge.reception import Reception
 from services.edge.refusals import Unauthorized, Unavailable, UnknownModel, answer
 from services.edge.tenants import key_or_bearer
 from services.edge.workers import Pool
 
-MODELS = "/v1/models"  # of OpenAI and of Anthropic: their SDKs read the same answer
+MODEL = "/v1/models/"
 HTML = (b"content-type", b"text/html; charset=utf-8")
 METRICS_TEXT = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 
@@ -38,17 +39,17 @@ class Reading:
         self._created = int(time.time())
         self._version = events.version(version("headway"))
 
-    def doors(self) -> dict[str, Enter]:
+    def doors(self) -> dict[str, Door]:
         """What answers, by path."""
         return {
-            MODELS: self._models,
-            f"{MODELS}/": self._model,
-            "/docs": self._page,
-            "/healthz": self._health,
-            "/metrics": self._metrics,
-            "/openapi.json": self._document,
-            "/readyz": self._readiness,
-            "/version": self._versions,
+            "/v1/models": glanced("models", self._models, "GET"),
+            f"{MODEL}{{model}}": glanced("model", self._model, "GET"),
+            "/docs": glanced("docs", self._page, "GET"),
+            "/healthz": glanced("healthz", self._health, "GET"),
+            "/metrics": glanced("metrics", self._metrics, "GET"),
+            "/openapi.json": glanced("openapi", self._document, "GET"),
+            "/readyz": glanced("readyz", self._readiness, "GET"),
+            "/version": glanced("version", self._versions, "GET"),
         }
 
     async def _health(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -85,7 +86,7 @@ class Reading:
 
     async def _model(self, scope: Message, receive: Receive, send: Send) -> None:
         tenant = self._reception.recognise(key_or_bearer(dict(scope["headers"])))
-        name, ready = scope["path"].removeprefix(f"{MODELS}/"), self._ready()
+        name, ready = scope["path"].removeprefix(MODEL), self._ready()
         if isinstance(tenant, Unauthorized):
             await send_answer(send, answer(tenant), [])
         elif name in ready:

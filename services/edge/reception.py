@@ -6,9 +6,11 @@ from typing import TypeVar
 
 from services.edge.config import Config
 from services.edge.http import APPLICATION_JSON, Receive, is_json, read_body
+from services.edge.openai import INVALID_JSON
 from services.edge.refusals import (
     BodyTooLarge,
     BodyTooSlow,
+    Compressed,
     Invalid,
     NotJson,
     Refusal,
@@ -46,15 +48,29 @@ class Reception:
         if visit.client.is_whole:  # nearly always; a timer costs more than all of this
             body = await read_body(receive, self._limit_bytes)
         else:
-            body = await self._read_slowly(receive)
-        return await _parse(parse, body) if isinstance(body, bytes) else body
+            body = await self._read_slowly(visit, receive)
+        if not isinstance(body, bytes):
+            return body
+        asked = await _parse(parse, body)
+        return _unreadable(visit, asked) if isinstance(asked, Invalid) else asked
 
-    async def _read_slowly(self, receive: Receive) -> bytes | BodyTooLarge | BodyTooSlow | None:
+    async def _read_slowly(
+        self, visit: Visit, receive: Receive
+    ) -> bytes | BodyTooLarge | BodyTooSlow | None:
+        if int(visit.asked.get(b"content-length", b"0")) > self._limit_bytes:
+            return BodyTooLarge(self._limit_bytes)
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await read_body(receive, self._limit_bytes)
         except TimeoutError:
             return BodyTooSlow(self._timeout_s)
+
+
+def _unreadable(visit: Visit, invalid: Invalid) -> Invalid | Compressed:
+    """Why a body was no JSON: nobody looks at its encoding before, as nearly none has one."""
+    packed = visit.asked.get(b"content-encoding", b"identity").decode("latin-1")
+    is_packed = invalid.code == INVALID_JSON and packed.lower() != "identity"
+    return Compressed(packed) if is_packed else invalid
 
 
 async def _parse(parse: Callable[[bytes], Asked | Invalid], body: bytes) -> Asked | Invalid:

@@ -3,7 +3,7 @@
 One vocabulary of outcomes, and one place that turns each into status, type and code.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 import msgspec
@@ -81,7 +81,7 @@ class BodyTooLarge:
 
 @dataclass(frozen=True, slots=True)
 class BodyTooSlow:
-    """The body did not arrive in time."""
+    """The body, or even the head, did not arrive in time."""
 
     limit_s: float
 
@@ -91,6 +91,13 @@ class NotJson:
     """The body says of itself that it is something else."""
 
     content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Compressed:
+    """The body is packed, in a way that is not undone here."""
+
+    content_encoding: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +135,7 @@ Refusal = (
     | BodyTooLarge
     | BodyTooSlow
     | NotJson
+    | Compressed
     | Overloaded
     | Unavailable
     | Broken
@@ -155,6 +163,9 @@ class Answer:
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
+MESSAGE_LIMIT = 4096  # characters
+PARAM_LIMIT = 256
+
 # What the client has not sent yet of its request is not waited for.
 CLOSE = ((b"connection", b"close"),)
 
@@ -164,7 +175,7 @@ def unreadable(is_head_too_large: bool) -> Answer:
     if is_head_too_large:
         message = "The request's headers are too large."
         return _in_openais_words(Fault(431, message, _INVALID, None, "headers_too_large"))
-    message = "This is not a valid HTTP request."
+    message = "This is not a valid and whole HTTP request."
     return _in_openais_words(Fault(400, message, _INVALID, None, "invalid_http"))
 
 
@@ -184,7 +195,19 @@ def _in_openais_words(told: Fault) -> Answer:
 
 
 def fault(refusal: Refusal) -> Fault:
-    """What a refusal comes to."""
+    """What a refusal comes to. What it quotes of the request may be as long as a request."""
+    told = _fault(refusal)
+    param = None if told.param is None else _shortened(told.param, PARAM_LIMIT)
+    return replace(told, message=_shortened(told.message, MESSAGE_LIMIT), param=param)
+
+
+def _shortened(text: str, limit: int) -> str:
+    """A text without its middle, if it is too long: how it begins and ends says most."""
+    half = limit // 2
+    return text if len(text) <= limit else f"{text[:half]}…{text[-half:]}"
+
+
+def _fault(refusal: Refusal) -> Fault:
     match refusal:
         case Invalid(message, param, code):
             return Fault(400, message, _INVALID, param, code)
@@ -196,7 +219,7 @@ def fault(refusal: Refusal) -> Fault:
             message = f"Not allowed to {method} here; use {allowed}."
             allow = ((b"allow", allowed.encode()),)
             return Fault(405, message, _INVALID, None, "method_not_supported", allow)
-        case BodyTooLarge() | BodyTooSlow() | NotJson():
+        case BodyTooLarge() | BodyTooSlow() | NotJson() | Compressed():
             return _unread(refusal)
         case Overloaded(message, retry_after_s):
             later = _retry_after(retry_after_s)
@@ -236,18 +259,22 @@ def _unknown(
             assert_never(unreachable)
 
 
-def _unread(refusal: BodyTooLarge | BodyTooSlow | NotJson) -> Fault:
+def _unread(refusal: BodyTooLarge | BodyTooSlow | NotJson | Compressed) -> Fault:
     """What a body that was not read comes to."""
     match refusal:
         case BodyTooLarge(limit_bytes):
             message = f"The request body is larger than {limit_bytes} bytes."
             return Fault(413, message, _INVALID, None, "body_too_large")
         case BodyTooSlow(limit_s):
-            message = f"The request body did not arrive within {limit_s:g} s."
+            message = f"The request did not arrive within {limit_s:g} s."
             return Fault(408, message, _INVALID, None, "request_timeout", CLOSE)
         case NotJson(content_type):
             message = f"Send JSON: the content type is {content_type}, not application/json."
             return Fault(415, message, _INVALID, None, "unsupported_media_type")
+        case Compressed(content_encoding):
+            message = f"Send the body as it is, without content-encoding {content_encoding}."
+            plain = ((b"accept-encoding", b"identity"),)
+            return Fault(415, message, _INVALID, None, "unsupported_content_encoding", plain)
         case unreachable:
             assert_never(unreachable)
 

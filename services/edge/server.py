@@ -19,10 +19,11 @@ from services.edge.doors import Door, Doors, closed
 from services.edge.embeddings import Embeddings
 from services.edge.exchange import Exchange
 from services.edge.fitting import misfit, named
+from services.edge.glances import noting
 from services.edge.http import JSON, Message, Receive, Send, send_answer, send_body
 from services.edge.inquiries import Inquiries
 from services.edge.inquiry import Inquiry
-from services.edge.lookups import RESPONSES, KeptResponses, counting
+from services.edge.lookups import KeptResponses, counting
 from services.edge.openai_embeddings import parse_embedding
 from services.edge.openai_scoring import parse_rerank, parse_score
 from services.edge.openai_tokens import parse_detokenize, parse_tokenize
@@ -78,7 +79,7 @@ class Edge:
         self._shelf = Shelf(config.responses_store_bytes)
         self._reading = Reading(config, hops.fleet, self._reception, scrape, self._is_draining)
         self._inquiries = Inquiries(self._reception, visits, hops.fleet)
-        self._doors = self._all_doors()
+        self.doors = self._all_doors()
         self.draining = False
 
     def _is_draining(self) -> bool:
@@ -88,7 +89,7 @@ class Edge:
         """Answer one request."""
         if self._cors.is_configured:
             send = self._cors.sending(scope, send)
-        enter = self._doors.enter.get((scope["path"], scope["method"]))
+        enter = self.doors.enter.get((scope["path"], scope["method"]))
         if enter is None:
             await self._look_around(scope, receive, send)
         else:
@@ -97,27 +98,26 @@ class Edge:
     async def _look_around(self, scope: Message, receive: Receive, send: Send) -> None:
         """Enter a door that is not found at once, or say why not."""
         path, method = scope["path"], scope["method"]
-        door = self._doors.find(path)
+        door = self.doors.find(path)
         if door is not None and door.takes(method):
             await door.enter(scope, receive, send)
         elif door is not None and method == "OPTIONS":
-            await self._tell_methods(door, scope, send)
+            await self._tell_methods(door, scope, noting(door.endpoint, scope, send))
         else:
-            await send_answer(send, closed(door, method, path), [])
+            endpoint = metrics.NOWHERE if door is None else door.endpoint
+            await send_answer(noting(endpoint, scope, send), closed(door, method, path), [])
 
     def _all_doors(self) -> Doors:
         generating = {
-            path: Door(("POST",), partial(self._generate, api), api.refused)
+            path: Door(("POST",), partial(self._generate, api), api.endpoint, api.refused)
             for path, api in apis(self._shelf).items()
         }
         inquiring = {
-            path: Door(("POST",), self._inquiries.door(inquiry), inquiry.refused)
+            path: Door(("POST",), self._inquiries.door(inquiry), inquiry.endpoint, inquiry.refused)
             for path, inquiry in inquiries_of(self._config, self._hops).items()
         }
-        reading = {path: Door(("GET",), enter) for path, enter in self._reading.doors().items()}
         kept = KeptResponses(self._reception, self._shelf)
-        keeping = {RESPONSES: Door(("GET", "DELETE", "POST"), kept.enter)}
-        return Doors({**generating, **inquiring, **reading, **keeping})
+        return Doors({**generating, **inquiring, **self._reading.doors(), **kept.doors()})
 
     async def _tell_methods(self, door: Door, scope: Message, send: Send) -> None:
         allow = (b"allow", door.methods.encode())
@@ -217,10 +217,11 @@ class Admin:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""
         path = scope["path"]
+        noted = noting("ledgers", scope, send)
         if path == "/headway/ledgers":
-            await send_body(send, 200, events.accounts(self._accounts.latest()), [JSON])
+            await send_body(noted, 200, events.accounts(self._accounts.latest()), [JSON])
         elif path.startswith("/headway/ledgers/"):
-            await self._account(path.removeprefix("/headway/ledgers/"), send)
+            await self._account(path.removeprefix("/headway/ledgers/"), noted)
         else:
             await self._edge(scope, receive, send)
 

@@ -12,7 +12,8 @@ from services.edge.refusals import Invalid
 from services.edge.structure import schema_at_fault
 
 TOOLS_LIMIT = 128
-Name = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}\Z")]
+# Python's `$` would let a line's end follow, and its `\Z` is nothing to others who read the schema.
+Name = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}(?!\n)$")]
 
 
 class ToolFunction(Struct, forbid_unknown_fields=True):

@@ -1,7 +1,6 @@
 """What is kept of each request for a model: metrics, its account, its span, its log line."""
 
 import asyncio
-import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from opentelemetry.trace import Span, Status, StatusCode
 from structlog.stdlib import BoundLogger
 
 from observability.telemetry import Telemetry, read_trace_id, write_traceparent
-from services.edge import metrics
+from services.edge import metrics, request_ids
 from services.edge.accounts import Accounts
 from services.edge.client import Client
 from services.edge.exchange import Exchange
@@ -21,21 +20,14 @@ from services.edge.http import Headers
 from services.edge.ledger import Ledger
 
 CLIENT_LEFT = 499  # nginx's number; it is in logs and metrics only, nobody is there to read it
-ECHO_LIMIT = 128  # of a caller's own X-Request-Id
 ANTHROPICS = ("messages", "count_tokens")  # whose callers look for another header, too
 
-
 # A label's child is looked up under a lock, and its text checked: once is enough. The labels are
-# few: models that are served, and statuses. Ids are unique, not secret.
+# few: models that are served, and statuses.
 _requests = cache(metrics.requests.labels)
 _tokens = cache(metrics.tokens.labels)
 _ttft = cache(metrics.ttft.labels)
 _ttft_stage = cache(metrics.ttft_stage.labels)
-_chance = random.Random(random.SystemRandom().getrandbits(256))
-
-
-def _unique() -> str:
-    return f"{_chance.getrandbits(128):032x}"
 
 
 @dataclass(slots=True)
@@ -47,7 +39,7 @@ class Visit:
     client: Client
     ledger: Ledger = field(default_factory=lambda: Ledger(time.monotonic()))
     started_ns: int = field(default_factory=time.time_ns)
-    request_id: str = field(default_factory=_unique)
+    request_id: str = field(default_factory=request_ids.unique)
     trace_id: str = ""
     status: int = 0
     exchange: Exchange | None = None
@@ -65,12 +57,10 @@ class Visit:
 
     def headers(self) -> Headers:
         """The headers of every answer: the caller's own request id, or ours."""
-        own = self.asked.get(b"x-request-id", b"")
-        fits = 0 < len(own) <= ECHO_LIMIT and own.isascii()
-        told = own if fits else self.request_id.encode()
+        named = request_ids.header(self.asked, self.request_id)
         if self.endpoint in ANTHROPICS:
-            return [(b"x-request-id", told), (b"request-id", told)]
-        return [(b"x-request-id", told)]
+            return [named, (b"request-id", named[1])]
+        return [named]
 
 
 @contextmanager
@@ -114,7 +104,7 @@ class Visits:
         if visit.span is not None:
             visit.trace_id = f"{visit.span.get_span_context().trace_id:032x}"
         else:
-            visit.trace_id = read_trace_id(caller) or _unique()
+            visit.trace_id = read_trace_id(caller) or request_ids.unique()
 
     def account(self, visit: Visit) -> None:
         """Write the visit down, once it is over."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.worker.v1 import worker_pb2 as pb
-from services.edge import events, fallback, resume
+from services.edge import events, fallback, message_events, resume
 from services.edge.accounts import Accounts
 from services.edge.config import Config
 from services.edge.gathering import Gathering
@@ -18,6 +18,7 @@ from services.edge.refusals import (
     BodyTooLarge,
     BodyTooSlow,
     Broken,
+    Compressed,
     Invalid,
     NotJson,
     Overloaded,
@@ -31,6 +32,7 @@ from services.edge.refusals import (
     WrongKind,
     WrongMethod,
     answer,
+    fault,
 )
 from services.edge.tenants import ANONYMOUS, Tenants, read_tenants
 from services.edge.workers import Served, Worker, pools_of
@@ -137,6 +139,7 @@ def test_fallback_finds_nobody(fleet: list[Worker], excluded: list[str], served:
         (BodyTooLarge(5), 413),
         (BodyTooSlow(5), 408),
         (NotJson("text/plain"), 415),
+        (Compressed("gzip"), 415),
         (Overloaded("full", 3), 429),
         (Broken("lost"), 502),
         (Unavailable("gone", 2), 503),
@@ -149,10 +152,22 @@ def test_every_refusal_has_its_status(refusal: Refusal, status: int) -> None:
     assert set(json.loads(refused.body)["error"]) == {"message", "type", "param", "code"}
     retried = status in (429, 503)
     assert (b"retry-after" in dict(refused.headers)) == retried
+    kind = json.loads(message_events.answer(refusal).body)["error"]["type"]
+    assert (kind == "api_error") == (status >= 500)
 
 
 def test_the_table_above_is_whole() -> None:
-    assert len(get_args(Refusal)) == 14
+    assert len(get_args(Refusal)) == 15
+
+
+@pytest.mark.parametrize("said", [answer, message_events.answer], ids=["openais", "anthropics"])
+@pytest.mark.parametrize("long", ["x" * 5_000_000, "x" * 4_200], ids=["longest", "a-bit"])
+def test_what_is_quoted_of_a_request_is_cut(said: Any, long: str) -> None:
+    for refusal in (Invalid(f"No `{long}` here", long), UnknownModel(long, ("m",))):
+        refused = said(refusal)
+        assert len(refused.body) < 5_000
+        assert refused.status == fault(refusal).status
+    assert fault(UnknownModel(long, ("m",))).message.endswith("Known models: m.")
 
 
 def test_a_key_may_be_given_by_its_digest() -> None:

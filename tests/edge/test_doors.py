@@ -1,10 +1,12 @@
 """Which path takes which method and which body, and what a browser is told."""
 
 import asyncio
+import gzip
 import json
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from services.edge.cors import Cors
 from services.edge.doors import Door, Doors, closed
@@ -21,15 +23,31 @@ async def nobody(*_: Any) -> None:
     """What no test enters."""
 
 
-READ, ASK, BELOW = (Door((method,), nobody) for method in ("GET", "POST", "GET"))
-DOORS = Doors({"/read": READ, "/ask": ASK, "/read/": BELOW})
+READ, ASK, MODEL_OF, ITEM, END = (
+    Door((method,), nobody, "door") for method in ("GET", "POST", "GET", "GET", "POST")
+)
+DOORS = Doors(
+    {
+        "/read": READ,
+        "/ask": ASK,
+        "/read/{model}": MODEL_OF,
+        "/item/{item_id}": ITEM,
+        "/item/{item_id}/end": END,
+    }
+)
 
 
 @pytest.mark.parametrize(
     ("path", "door"),
     [
         pytest.param("/read", READ, id="exactly"),
-        pytest.param("/read/a/b", BELOW, id="below-with-slashes"),
+        pytest.param("/read/a/b", MODEL_OF, id="a-model-with-slashes"),
+        pytest.param("/read/\n", MODEL_OF, id="any-name"),
+        pytest.param("/read/", MODEL_OF, id="an-empty-name"),
+        pytest.param("/item/a", ITEM, id="an-item"),
+        pytest.param("/item/a/end", END, id="below-an-item"),
+        pytest.param("/item/a/b", None, id="nothing-is-below-an-item"),
+        pytest.param("/item//end", None, id="no-item"),
         pytest.param("/ask/a", None, id="nothing-is-below"),
         pytest.param("/", None, id="nothing-is-there"),
     ],
@@ -123,6 +141,43 @@ async def test_a_page_that_may_call_asks_first_and_then_calls(stream: bool) -> N
         assert "access-control-allow-origin" not in other.headers
 
 
+def answered(endpoint: str, status: int) -> float:
+    """How often that was counted, in this process."""
+    named = {"endpoint": endpoint, "status": str(status)}
+    return REGISTRY.get_sample_value("headway_edge_requests_total", named) or 0
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "endpoint"),
+    [
+        pytest.param("GET", "/v1/models", 200, "models", id="models"),
+        pytest.param("GET", f"/v1/models/{MODEL}", 200, "model", id="a-model"),
+        pytest.param("HEAD", "/version", 200, "version", id="a-head"),
+        pytest.param("GET", "/v1/models/nobody", 404, "model", id="no-model"),
+        pytest.param("GET", "/v1/responses/r", 404, "kept_response", id="no-response"),
+        pytest.param("HEAD", "/v1/responses/r", 404, "kept_response", id="no-response-to-head"),
+        pytest.param("POST", "/v1/responses/r/cancel", 404, "cancel", id="nothing-to-cancel"),
+        pytest.param("GET", "/metrics", 200, "metrics", id="a-scrape"),
+        pytest.param("GET", "/some/where", 404, "unknown", id="nowhere"),
+        pytest.param("PUT", CHAT, 405, "chat", id="another-method"),
+        pytest.param("OPTIONS", CHAT, 204, "chat", id="its-methods"),
+        pytest.param("POST", "/tokenize", 400, "tokenize", id="an-inquiry"),
+        pytest.param("POST", CHAT, 400, "chat", id="a-chat"),
+        pytest.param("GET", "/headway/ledgers", 200, "ledgers", id="an-operator"),
+    ],
+)
+@pytest.mark.parametrize("named", ["mine", "x" * 129], ids=["named", "badly-named"])
+async def test_every_answer_has_an_id_and_is_counted(
+    stage: Stage, method: str, path: str, status: int, endpoint: str, named: str
+) -> None:
+    before = answered(endpoint, status)
+    response = await stage.client.request(method, path, headers={"x-request-id": named})
+    assert response.status_code == status
+    own = response.headers["x-request-id"]
+    assert own == named if named == "mine" else len(own) == 32
+    assert answered(endpoint, status) == before + 1
+
+
 async def test_a_body_that_says_it_is_a_form_is_refused(stage: Stage) -> None:
     form = {"content-type": "application/x-www-form-urlencoded"}
     response = await stage.client.post(CHAT, content=b"{}", headers=form)
@@ -130,8 +185,26 @@ async def test_a_body_that_says_it_is_a_form_is_refused(stage: Stage) -> None:
     assert response.json()["error"]["code"] == "unsupported_media_type"
 
 
+@pytest.mark.parametrize(
+    ("encoding", "content", "status", "code"),
+    [
+        pytest.param("gzip", gzip.compress(b"{}"), 415, "unsupported_content_encoding", id="gzip"),
+        pytest.param("identity", b"{", 400, "invalid_json", id="only-wrong"),
+        pytest.param("identity", b"{}", 400, "missing_required_parameter", id="plain"),
+    ],
+)
+async def test_a_packed_body_is_refused_as_that(
+    stage: Stage, encoding: str, content: bytes, status: int, code: str
+) -> None:
+    headers = {"content-encoding": encoding}
+    for path in (CHAT, "/tokenize"):
+        response = await stage.client.post(path, content=content, headers=headers)
+        assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+        assert response.headers.get("accept-encoding") == ("identity" if status == 415 else None)
+
+
 async def raw(port: int, *parts: bytes) -> tuple[int, Any]:
-    """What an edge answers to these bytes, and the JSON of it; it closes the connection."""
+    """What an edge answers, with an id, and the JSON of it; it closes the connection."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     for part in parts:
         writer.write(part)
@@ -141,6 +214,7 @@ async def raw(port: int, *parts: bytes) -> tuple[int, Any]:
         answered = await reader.read()
     writer.close()
     head, _, body = answered.partition(b"\r\n\r\n")
+    assert b"\r\nx-request-id: " in head
     return int(head.split()[1]), json.loads(body)
 
 
@@ -148,8 +222,8 @@ async def test_a_body_that_does_not_arrive_is_a_408() -> None:
     async with staged(body_timeout_s=0.05) as stage:
         head = f"POST {CHAT} HTTP/1.1\r\nhost: edge\r\ncontent-length: 100\r\n\r\n".encode()
         for parts in ((head,), (head, b'{"model":')):
-            status, answered = await raw(stage.port, *parts)
-            assert (status, answered["error"]["code"]) == (408, "request_timeout")
+            status, told = await raw(stage.port, *parts)
+            assert (status, told["error"]["code"]) == (408, "request_timeout")
         assert (await stage.chat()).status_code == 200
 
 
@@ -162,10 +236,8 @@ async def test_a_body_that_does_not_arrive_is_a_408() -> None:
     ],
 )
 async def test_a_head_that_is_too_large_is_a_431(stage: Stage, parts: list[bytes]) -> None:
-    status, answered = await raw(
-        stage.port, b"GET /healthz HTTP/1.1\r\nhost: edge\r\nx-long: ", *parts
-    )
-    assert (status, answered["error"]["code"]) == (431, "headers_too_large")
+    status, told = await raw(stage.port, b"GET /healthz HTTP/1.1\r\nhost: edge\r\nx-long: ", *parts)
+    assert (status, told["error"]["code"]) == (431, "headers_too_large")
     assert (await stage.chat()).status_code == 200
 
 
@@ -176,8 +248,10 @@ async def test_a_large_body_is_not_taken_for_a_head(stage: Stage) -> None:
 
 
 async def test_what_is_no_http_is_a_400(stage: Stage) -> None:
-    status, answered = await raw(stage.port, b"nonsense\r\n\r\n")
-    assert (status, answered["error"]["code"]) == (400, "invalid_http")
+    before = answered("unknown", 400)
+    status, told = await raw(stage.port, b"nonsense\r\n\r\n")
+    assert (status, told["error"]["code"]) == (400, "invalid_http")
+    assert answered("unknown", 400) == before + 1
 
 
 async def test_bodies_come_in_parts(stage: Stage) -> None:

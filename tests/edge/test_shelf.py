@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.edge.lookups import input_items
 from services.edge.lookups import kept as look_up
 from services.edge.openai import Message
-from services.edge.refusals import Invalid, UnknownPath, UnknownResponse, WrongMethod
+from services.edge.refusals import Invalid, UnknownResponse
 from services.edge.shelf import ENTRY_BYTES, Conversation, Kept, Shelf
 
 
@@ -64,30 +65,39 @@ def test_it_never_holds_more_than_its_limit(puts: list[tuple[str, int]]) -> None
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "query", "outcome"),
+    ("method", "response_id", "query", "outcome"),
     [
         pytest.param("GET", "r", "", bytes, id="read"),
+        pytest.param("HEAD", "r", "", bytes, id="looked-at"),
         pytest.param("DELETE", "r", "", bytes, id="deleted"),
         pytest.param("GET", "other", "", UnknownResponse, id="unknown"),
         pytest.param("DELETE", "other", "", UnknownResponse, id="unknown-to-delete"),
-        pytest.param("POST", "r/cancel", "", Invalid, id="over"),
-        pytest.param("POST", "other/cancel", "", UnknownResponse, id="unknown-to-cancel"),
-        pytest.param("GET", "r/cancel", "", WrongMethod, id="cancel-is-posted"),
-        pytest.param("POST", "r", "", WrongMethod, id="it-is-not-posted-to"),
+        pytest.param("POST", "r", "", Invalid, id="over"),
+        pytest.param("POST", "other", "", UnknownResponse, id="unknown-to-cancel"),
         pytest.param("GET", "r", "stream=true", Invalid, id="a-query"),
-        pytest.param("GET", "r/items", "", UnknownPath, id="below-it"),
-        pytest.param("GET", "", "", UnknownPath, id="no-id"),
-        pytest.param("GET", "r/input_items", "", bytes, id="its-items"),
-        pytest.param("POST", "r/input_items", "", WrongMethod, id="items-are-not-posted-to"),
-        pytest.param("GET", "other/input_items", "", UnknownResponse, id="unknown-to-list"),
-        pytest.param("GET", "r/input_items", "limit=0", Invalid, id="a-limit-of-none"),
-        pytest.param("GET", "r/input_items", "limit=many", Invalid, id="no-limit"),
-        pytest.param("GET", "r/input_items", "order=up", Invalid, id="no-order"),
-        pytest.param("GET", "r/input_items", "after=none", Invalid, id="after-nothing"),
-        pytest.param("GET", "r/input_items", "include=x", Invalid, id="more-than-a-page"),
+        pytest.param("GET", "r", "\xff=%ff", Invalid, id="a-query-of-any-bytes"),
     ],
 )
-def test_what_is_looked_up(method: str, path: str, query: str, outcome: type) -> None:
+def test_what_is_looked_up(method: str, response_id: str, query: str, outcome: type) -> None:
     shelf = Shelf(10**6)
     shelf.keep("", "r", kept())
-    assert isinstance(look_up(shelf, "", method, f"/v1/responses/{path}", query), outcome)
+    assert isinstance(look_up(shelf, "", method, response_id, query), outcome)
+
+
+@pytest.mark.parametrize(
+    ("response_id", "query", "outcome"),
+    [
+        pytest.param("r", "", bytes, id="all"),
+        pytest.param("other", "", UnknownResponse, id="unknown"),
+        pytest.param("r", "limit=0", Invalid, id="a-limit-of-none"),
+        pytest.param("r", "limit=many", Invalid, id="no-limit"),
+        pytest.param("r", "order=up", Invalid, id="no-order"),
+        pytest.param("r", "after=none", Invalid, id="after-nothing"),
+        pytest.param("r", "include=x", Invalid, id="more-than-a-page"),
+        pytest.param("r", "\xff=%ff", Invalid, id="a-query-of-any-bytes"),
+    ],
+)
+def test_what_a_response_answered_is_looked_up(response_id: str, query: str, outcome: type) -> None:
+    shelf = Shelf(10**6)
+    shelf.keep("", "r", kept())
+    assert isinstance(input_items(shelf, "", "GET", response_id, query), outcome)
