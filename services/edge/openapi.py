@@ -38,7 +38,7 @@ _OF_BODIES = (*_OF_ALL, 401, 404, 408, 413, 415, 503)
 _OF_PLACING = (*_OF_BODIES, 429, 502)
 _OF_ANTHROPICS_PLACING = (*_OF_BODIES, 502, 529)
 # Heads are read before anybody knows for which door they are: a 431 is OpenAI's.
-_STATUSES: Mapping[type, Sequence[int]] = {
+_STATUSES: Mapping[type[msgspec.Struct], Sequence[int]] = {
     answers.Error: _OF_PLACING,
     answers.AnthropicsError: [each for each in _OF_ANTHROPICS_PLACING if each != 431],
 }
@@ -179,7 +179,7 @@ def _answer(content: Mapping[str, Any]) -> dict[str, Any]:
     return {"description": "The answer.", "headers": _headers("X-Request-Id"), "content": content}
 
 
-def _refusals(statuses: Sequence[int], kind: type) -> dict[str, Any]:
+def _refusals(statuses: Sequence[int], kind: type[msgspec.Struct]) -> dict[str, Any]:
     """References to the refusals."""
     kinds = {
         status: kind if status in _STATUSES[kind] else answers.Error for status in sorted(statuses)
