@@ -275,7 +275,7 @@ def _does(generates: bool) -> str:
 
 
 def _known(known: tuple[str, ...]) -> str:
-    return f"Known models: {', '.join(known)}." if known else "No model is served at present."
+    return f"Known models: {', '.join(known)}." if known else "No such model is served at present."
 
 
 def _retry_after(seconds: int) -> tuple[tuple[bytes, bytes], ...]:
