@@ -116,6 +116,11 @@ class Broken:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Defective:
+    """This program is at fault."""
+
+
 Refusal = (
     Invalid
     | Unauthorized
@@ -131,6 +136,7 @@ Refusal = (
     | Overloaded
     | Unavailable
     | Broken
+    | Defective
 )
 
 
@@ -221,6 +227,9 @@ def _fault(refusal: Refusal) -> Fault:
             return Fault(503, message, "server_error", None, "unavailable", later)
         case Broken(message):
             return Fault(502, message, "server_error", None, "stream_lost")
+        case Defective():
+            message = "The server failed at this request; its log says how."
+            return Fault(500, message, "server_error", None, "internal_error", CLOSE)
         case unreachable:
             assert_never(unreachable)
 

@@ -19,6 +19,7 @@ from services.edge.refusals import (
     BodyTooSlow,
     Broken,
     Compressed,
+    Defective,
     Invalid,
     NotJson,
     Overloaded,
@@ -140,6 +141,7 @@ def test_fallback_finds_nobody(fleet: list[Worker], excluded: list[str], served:
         (Compressed("gzip"), 415),
         (Overloaded("full", 3), 429),
         (Broken("lost"), 502),
+        (Defective(), 500),
         (Unavailable("gone", 2), 503),
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, int) else str(value),
@@ -155,7 +157,7 @@ def test_every_refusal_has_its_status(refusal: Refusal, status: int) -> None:
 
 
 def test_the_table_above_is_whole() -> None:
-    assert len(get_args(Refusal)) == 14
+    assert len(get_args(Refusal)) == 15
 
 
 @pytest.mark.parametrize("said", [answer, message_events.answer], ids=["openais", "anthropics"])
