@@ -150,6 +150,8 @@ Prompt = str | list[int]
 T = TypeVar("T")
 
 INVALID_JSON = "invalid_json"
+# msgspec says the one of both: it looks for the other half before it looks for the text's end.
+_CUT_SHORT = "it is cut short, or has half of a surrogate pair"
 PROMPTS_LIMIT = 128
 _WHERE = re.compile(r" - at (?:`key` in )?`\$(.*)`$", re.DOTALL)
 _FIELD = re.compile(r"(unknown|missing required) field `([^`]*)`")
@@ -285,8 +287,11 @@ def parse(decoder: msgspec.json.Decoder[T], body: bytes) -> T | Invalid:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         return _explain(str(error))
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return Invalid("The body is not valid JSON", code=INVALID_JSON)
+    except msgspec.DecodeError as error:  # which says where, and quotes nothing
+        why = _CUT_SHORT if "truncated" in str(error) else str(error).partition(": ")[2]
+        return Invalid(f"The body is not valid JSON: {why}", code=INVALID_JSON)
+    except UnicodeDecodeError:
+        return Invalid("The body is not valid JSON: a text is not UTF-8", code=INVALID_JSON)
     except RecursionError:
         return Invalid("The body is nested too deeply", code=INVALID_JSON)
 

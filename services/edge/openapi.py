@@ -30,10 +30,11 @@ _REFUSALS = {
     429: "The fleet is full.",
     529: "The fleet is full, in Anthropic's words.",
     431: "The headers are too large; the connection closes.",
+    500: "The server is at fault; the connection closes.",
     502: "A stream was lost and could not be resumed exactly.",
     503: "A part of the system is not there.",
 }
-_OF_ALL = (400, 431)
+_OF_ALL = (400, 431, 500)
 _OF_BODIES = (*_OF_ALL, 401, 404, 408, 413, 415, 503)
 _OF_PLACING = (*_OF_BODIES, 429, 502)
 _OF_ANTHROPICS_PLACING = (*_OF_BODIES, 502, 529)

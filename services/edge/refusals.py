@@ -123,6 +123,11 @@ class Broken:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Defective:
+    """This program is at fault."""
+
+
 Refusal = (
     Invalid
     | Unauthorized
@@ -139,6 +144,7 @@ Refusal = (
     | Overloaded
     | Unavailable
     | Broken
+    | Defective
 )
 
 
@@ -229,6 +235,9 @@ def _fault(refusal: Refusal) -> Fault:
             return Fault(503, message, "server_error", None, "unavailable", later)
         case Broken(message):
             return Fault(502, message, "server_error", None, "stream_lost")
+        case Defective():
+            message = "The server failed at this request; its log says how."
+            return Fault(500, message, "server_error", None, "internal_error", CLOSE)
         case unreachable:
             assert_never(unreachable)
 
@@ -288,7 +297,7 @@ def _does(generates: bool) -> str:
 
 
 def _known(known: tuple[str, ...]) -> str:
-    return f"Known models: {', '.join(known)}." if known else "No model is served at present."
+    return f"Known models: {', '.join(known)}." if known else "No such model is served at present."
 
 
 def _retry_after(seconds: int) -> tuple[tuple[bytes, bytes], ...]:

@@ -285,7 +285,7 @@ class ResponseEvents:
             return b""
         place, name = self._place(item), _PARTS[item.kind]
         if item.kind == "function_call":
-            out = self._event(f"{name}.done", **place, arguments=item.text)
+            out = self._event(f"{name}.done", **place, name=item.name, arguments=item.text)
         else:
             part = item.part(item.text)
             whole = {key: part[key] for key in ("text", "logprobs") if key in part}

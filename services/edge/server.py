@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from services.edge import events, metrics
+from services.edge import events, metrics, request_ids
 from services.edge.accounts import Accounts
 from services.edge.apis import Api, apis
 from services.edge.ask import Ask
@@ -30,6 +30,7 @@ from services.edge.openai_tokens import parse_detokenize, parse_tokenize
 from services.edge.reading import Reading
 from services.edge.reception import Reception
 from services.edge.refusals import (
+    Defective,
     Refusal,
     Unauthorized,
     Unavailable,
@@ -89,11 +90,19 @@ class Edge:
         """Answer one request."""
         if self._cors.is_configured:
             send = self._cors.sending(scope, send)
-        enter = self.doors.enter.get((scope["path"], scope["method"]))
-        if enter is None:
-            await self._look_around(scope, receive, send)
-        else:
+        enter = self.doors.enter.get((scope["path"], scope["method"]), self._look_around)
+        try:
             await enter(scope, receive, send)
+        except Exception:
+            await self._own_up(scope, send)
+            raise  # uvicorn logs it, and closes the connection
+
+    async def _own_up(self, scope: Message, send: Send) -> None:
+        """Answer for a fault of ours. Where an answer has begun, this fails too, as it should."""
+        door = self.doors.find(scope["path"])
+        told = answer(Defective()) if door is None else door.refused(Defective())
+        named = request_ids.header(dict(scope["headers"]), request_ids.unique())
+        await send_answer(send, told, [named])
 
     async def _look_around(self, scope: Message, receive: Receive, send: Send) -> None:
         """Enter a door that is not found at once, or say why not."""

@@ -41,7 +41,7 @@ class Visit:
     started_ns: int = field(default_factory=time.time_ns)
     request_id: str = field(default_factory=request_ids.unique)
     trace_id: str = ""
-    status: int = 0
+    status: int = 500  # unless something is answered
     exchange: Exchange | None = None
     span: Span | None = None
 

@@ -9,7 +9,14 @@ JsonObject = dict[str, Any]
 
 
 class Unreadable(ValueError):
-    """A field cannot be given to a template. The message names the field, not its text."""
+    """A field cannot be given to a template. The message names the field, not its text.
+
+    `parameter` is the field of the chat, where it is not of a message.
+    """
+
+    def __init__(self, why: str, parameter: str = "") -> None:
+        super().__init__(why)
+        self.parameter = parameter
 
 
 def spoken(message: Message) -> JsonObject:

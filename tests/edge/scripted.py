@@ -76,8 +76,11 @@ class ScriptedTokenizer(tokenizer_rpc.TokenizerServiceServicer):
         else:
             text = item.text or "".join(map(chr, item.token_ids.ids))
         if "refuse" in text:
+            field = "template_kwargs_json" if item.chat.template_kwargs_json else ""
             refused = tokenizer.Refused(
-                reason=tokenizer.REFUSAL_REASON_TEMPLATE, message="The template refused."
+                reason=tokenizer.REFUSAL_REASON_TEMPLATE,
+                message=f"The template refused {field}",
+                parameter=field,
             )
             return tokenizer.EncodeResult(refused=refused)
         ids = array("I", map(ord, text))

@@ -11,6 +11,7 @@ from prometheus_client import REGISTRY
 from services.edge.cors import Cors
 from services.edge.doors import Door, Doors, closed
 from services.edge.http import is_json
+from services.edge.reception import Reception
 from services.edge.refusals import UnknownPath, WrongMethod, answer
 from tests.edge.conftest import Stage, staged
 from tests.edge.scripted import MODEL
@@ -176,6 +177,31 @@ async def test_every_answer_has_an_id_and_is_counted(
     own = response.headers["x-request-id"]
     assert own == named if named == "mine" else len(own) == 32
     assert answered(endpoint, status) == before + 1
+
+
+@pytest.mark.parametrize(
+    ("path", "error"),
+    [
+        pytest.param(CHAT, ("error", "code", "internal_error"), id="openais"),
+        pytest.param("/v1/messages", ("error", "type", "api_error"), id="anthropics"),
+    ],
+)
+async def test_a_fault_of_the_program_is_a_500_with_an_id_and_without_the_fault(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, path: str, error: tuple[str, str, str]
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("a secret")
+
+    before = answered(endpoint := stage.edge.doors.at[path].endpoint, 500)
+    monkeypatch.setattr(Reception, "recognise", fail)
+    response = await stage.client.post(path, json={}, headers={"x-request-id": "mine"})
+    assert (response.status_code, response.headers["x-request-id"]) == (500, "mine")
+    within, name, value = error
+    assert response.json()[within][name] == value
+    assert "secret" not in response.text
+    assert answered(endpoint, 500) == before + 1
+    monkeypatch.undo()
+    assert (await stage.chat()).status_code == 200
 
 
 async def test_a_body_that_says_it_is_a_form_is_refused(stage: Stage) -> None:

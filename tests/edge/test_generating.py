@@ -278,3 +278,19 @@ async def test_metrics_count_what_was_answered(stage: Stage) -> None:
     text = (await stage.client.get("/metrics")).text
     assert 'headway_ttft_stage_seconds_count{stage="prefill"}' in text
     assert 'headway_edge_requests_total{endpoint="chat",status="200"}' in text
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "param"),
+    [
+        pytest.param({}, "messages", id="the-conversation"),
+        pytest.param({"a": 1}, "chat_template_kwargs", id="its-variables"),
+    ],
+)
+async def test_what_the_tokenizer_refuses_has_the_callers_name(
+    stage: Stage, kwargs: dict[str, Any], param: str
+) -> None:
+    response = await stage.chat("refuse", chat_template_kwargs=kwargs)
+    error = response.json()["error"]
+    assert (response.status_code, error["param"]) == (400, param)
+    assert "template_kwargs_json" not in error["message"]

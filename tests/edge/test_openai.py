@@ -131,6 +131,24 @@ def test_what_is_no_json_is_refused(ask: Any, body: bytes) -> None:
     assert refusal.code in ("invalid_json", "invalid_value")
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        pytest.param(b'"\\ud83d"}]}', "half of a surrogate pair", id="half-an-emoji"),
+        pytest.param(b'"\\ud83d secret"}]}', "end of escaped utf-16 surrogate", id="its-middle"),
+        pytest.param(b"NaN}", "invalid character (byte 24)", id="no-number"),
+        pytest.param(b'"secret', "cut short", id="cut"),
+        pytest.param(b'"secret\xff"}', "a text is not UTF-8", id="latin-1"),
+    ],
+)
+def test_what_is_no_json_is_told_why_and_not_quoted(text: bytes, why: str) -> None:
+    refusal = chat_ask(b'{"messages":[{"content":' + text)
+    assert isinstance(refusal, Invalid)
+    assert refusal.message.startswith("The body is not valid JSON: ")
+    assert why in refusal.message
+    assert "secret" not in refusal.message
+
+
 nested = st.recursive(st.none() | st.text(), lambda inner: st.dictionaries(st.text(), inner))
 
 

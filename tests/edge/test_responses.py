@@ -254,6 +254,11 @@ async def test_calls_are_items_streamed_or_not(stage: Stage) -> None:
         {**item, "id": ""} for item in whole["output"]
     ]
     assert [e["item"] for e in events if e["type"] == "response.output_item.done"] == streamed
+    done = [e for e in events if e["type"] == "response.function_call_arguments.done"]
+    assert [(e["name"], e["arguments"]) for e in done] == [
+        ("weather", '{"city":"Rome"}'),
+        ("weather", "{}"),
+    ]
     assert kinds(events)[-9:] == [
         "output_item.added",
         "function_call_arguments.delta",

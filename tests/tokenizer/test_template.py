@@ -169,6 +169,12 @@ def test_effort_that_the_template_does_not_read_is_named() -> None:
     assert refused.parameter == "reasoning_effort"
 
 
+def test_variables_that_are_the_renderers_own_are_named() -> None:
+    refused = render(CHATML, HELLO, template_kwargs_json='{"tools": []}')
+    assert isinstance(refused, TemplateRefused)
+    assert refused.parameter == "template_kwargs_json"
+
+
 def test_a_template_for_tools_is_used_when_there_are_tools() -> None:
     template = ChatTemplate({"default": "without", "tool_use": TOOLS}, {})
     assert template.render(Chat((HELLO,))) == "without"
