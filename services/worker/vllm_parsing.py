@@ -24,6 +24,7 @@ from services.worker.engine import Constraint, ConstraintKind, EngineRefused
 from services.worker.parsing import Apart, CallDelta, CannotParse, Parsing, Told, Tool, ToolChoice
 from services.worker.requests import Request
 from services.worker.vllm_sampling import structured
+from services.worker.vllm_schemas import passed_over
 
 _HARMONY = ("openai", "openai_gptoss")  # the names under which vLLM parses gpt-oss's format
 # A small model may write whitespace for ever where a schema lets it; a tag cannot forbid it.
@@ -247,7 +248,8 @@ def _promised(parsing: Parsing) -> list[Tool]:
 
 def _cannot_be_held(tool: Tool) -> bool:
     """Whether xgrammar would pass over a part of the schema; vLLM does not look inside a tag."""
-    return has_xgrammar_unsupported_json_features(_schema(tool))
+    schema = _schema(tool)
+    return has_xgrammar_unsupported_json_features(schema) or bool(passed_over(schema))
 
 
 def _asked(request: Request, parsing: Parsing) -> ChatCompletionRequest:
