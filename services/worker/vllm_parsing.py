@@ -19,6 +19,7 @@ from services.worker.parsing import CannotParse, Parsing, Tool, ToolChoice
 from services.worker.requests import Request
 from services.worker.vllm_reading import Gathering, Reading
 from services.worker.vllm_sampling import structured
+from services.worker.vllm_schemas import passed_over
 
 log = structlog.get_logger(service="worker")
 
@@ -181,7 +182,8 @@ def _promised(parsing: Parsing) -> list[Tool]:
 
 def _cannot_be_held(tool: Tool) -> bool:
     """Whether xgrammar would pass over a part of the schema; vLLM does not look inside a tag."""
-    return has_xgrammar_unsupported_json_features(_schema(tool))
+    schema = _schema(tool)
+    return has_xgrammar_unsupported_json_features(schema) or bool(passed_over(schema))
 
 
 def _asked(request: Request, parsing: Parsing) -> ChatCompletionRequest:

@@ -21,6 +21,7 @@ from services.worker.engine import (
     TokenLogprob,
     TokenLogprobs,
 )
+from services.worker.vllm_schemas import passed_over
 
 # Such as "[17:38:49] /project/cpp/regex_converter.cc:83: ".
 _SOURCE_PLACE = re.compile(r"\[\d\d:\d\d:\d\d\] \S+: ")
@@ -68,7 +69,7 @@ def structured(constraint: Constraint) -> StructuredOutputsParams:
     """A constraint in vLLM's words. Raises EngineRefused, and vLLM's own errors."""
     match constraint.kind:
         case ConstraintKind.JSON_SCHEMA:
-            return StructuredOutputsParams(json=_checked_json(constraint.texts[0]))
+            return StructuredOutputsParams(json=_checked_schema(constraint.texts[0]))
         case ConstraintKind.ANY_JSON_OBJECT:
             return StructuredOutputsParams(json_object=True)
         case ConstraintKind.REGEX:
@@ -79,6 +80,13 @@ def structured(constraint: Constraint) -> StructuredOutputsParams:
             return StructuredOutputsParams(choice=list(constraint.texts))
         case ConstraintKind.STRUCTURAL_TAG:
             return StructuredOutputsParams(structural_tag=_checked_json(constraint.texts[0]))
+
+
+def _checked_schema(text: str) -> str:
+    gap = passed_over(json.loads(_checked_json(text)))
+    if gap:
+        raise EngineRefused(f"the JSON schema cannot be followed: {gap}", "constraint")
+    return text
 
 
 def _checked_json(text: str) -> str:

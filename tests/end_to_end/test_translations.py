@@ -82,14 +82,6 @@ async def test_a_conversation_goes_on_from_a_kept_response(openai: AsyncOpenAI) 
     assert kept.output_text == told.output_text
 
 
-async def test_a_response_follows_its_schema(openai: AsyncOpenAI) -> None:
-    form: Any = {"type": "json_schema", "name": "city", "schema": WEATHER, "strict": True}
-    response: Any = await openai.responses.create(
-        model="smollm2", input="Name a city.", temperature=0, text={"format": form}
-    )
-    assert set(json.loads(response.output_text)) == {"city"}
-
-
 async def test_a_response_calls_the_function_it_has_to(openai: AsyncOpenAI) -> None:
     tool: Any = {"type": "function", "name": "weather", "parameters": WEATHER, "strict": True}
     asked: dict[str, Any] = {"model": "smollm2", "input": "The weather in Rome?", "temperature": 0}
