@@ -9,7 +9,11 @@ from anthropic.types.shared import ErrorResponse
 from openai.types import Completion, CompletionChoice, CreateEmbeddingResponse, Embedding, Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.completion_choice import Logprobs
-from openai.types.responses import Response, ResponseStreamEvent
+from openai.types.responses import (
+    Response,
+    ResponseFunctionCallArgumentsDoneEvent,
+    ResponseStreamEvent,
+)
 from openai.types.shared import ErrorObject
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
@@ -78,6 +82,12 @@ class OpenAIError(BaseModel):
     error: ErrorObject
 
 
+class DoneArguments(ResponseFunctionCallArgumentsDoneEvent):
+    """The end of a call, with the name that Node's SDK has in its type and Python's has not."""
+
+    name: str
+
+
 class Ping(BaseModel):
     """An event of Anthropic's that the SDK passes over."""
 
@@ -106,7 +116,10 @@ _CHUNKS: Mapping[str, Any] = {
     "/v1/completions": AnyCompletion,
 }
 _EVENTS: Mapping[str, Mapping[str, Any]] = {
-    "/v1/responses": _by_type(ResponseStreamEvent),
+    "/v1/responses": {
+        **_by_type(ResponseStreamEvent),
+        "response.function_call_arguments.done": DoneArguments,
+    },
     "/v1/messages": {**_by_type(RawMessageStreamEvent), "ping": Ping},
 }
 ERRORS: Mapping[bool, Any] = {False: OpenAIError, True: ErrorResponse}  # is it Anthropic's?
