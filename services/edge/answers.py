@@ -265,7 +265,7 @@ class Tokenized(Struct):
     count: int
     max_model_len: int
     tokens: list[int]
-    token_strs: list[str] | UnsetType = UNSET
+    token_strs: list[str] | None
 
 
 class Detokenized(Struct):
