@@ -128,7 +128,7 @@ class Exchange:
     def _echoed(self, relay: Relay, choice: int, delta: pb.Delta, reason: str) -> Iterator[New]:
         if choice not in self._begun:
             self._begun.add(choice)
-            told = logprobs.prompt_entries(relay.prompt_logprobs)
+            told = logprobs.prompt_entries(relay.prompt_logprobs, self.head.alternatives)
             yield New(choice, relay.echo_text, told if self._tells_logprobs else None)
         if not self.ask.only_echo:
             entries = self._entries(choice, delta, len(relay.echo_text))
@@ -143,9 +143,10 @@ class Exchange:
 
     def prompt_logprobs(self, choice: int) -> list[dict[str, Any] | None] | None:
         """vLLM's `prompt_logprobs` of a choice, where they were asked for."""
-        if self.ask.body.prompt_logprobs is None:
+        wanted = self.ask.body.prompt_logprobs
+        if wanted is None:
             return None
-        return logprobs.prompt(self._relays[choice // self.ask.choices].prompt_logprobs)
+        return logprobs.prompt(self._relays[choice // self.ask.choices].prompt_logprobs, wanted)
 
     @property
     def choices(self) -> int:

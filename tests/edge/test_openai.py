@@ -228,3 +228,22 @@ def test_a_completion_has_openais_limit_and_a_chat_has_none() -> None:
     assert isinstance(conversation, Ask)
     assert completion.sampling().max_tokens == 16
     assert not conversation.sampling().HasField("max_tokens")
+
+
+@pytest.mark.parametrize(
+    ("more", "asked"),
+    [
+        pytest.param({"prompt_logprobs": 0}, 0, id="one-of-them"),
+        pytest.param({"logprobs": 3}, None, id="none-of-the-prompt"),
+        pytest.param({"logprobs": 3, "echo": True}, 3, id="of-the-echo"),
+        pytest.param({"prompt_logprobs": 0, "logprobs": 3, "echo": True}, 3, id="the-most"),
+        pytest.param({"prompt_logprobs": 5, "logprobs": 3, "echo": True}, 5, id="the-most-again"),
+    ],
+)
+def test_a_worker_is_asked_for_all_that_is_told_of_a_prompt(
+    more: dict[str, Any], asked: int | None
+) -> None:
+    ask = completion_ask(json.dumps({"model": "m", "prompt": "a", **more}).encode())
+    assert isinstance(ask, Ask)
+    sampling = ask.sampling()
+    assert (sampling.prompt_logprobs if sampling.HasField("prompt_logprobs") else None) == asked
