@@ -89,6 +89,20 @@ async def test_several_prompts_are_several_choices_in_order(stage: Stage) -> Non
     assert answer["usage"]["completion_tokens"] == 16
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_more_prompts_than_the_fleet_has_room_for_take_turns(
+    stage: Stage, stream: bool
+) -> None:
+    stage.scheduler.room = 2
+    prompts = ["abc", "d", "ef", "g", "h"]
+    async with asyncio.timeout(10):
+        answer = await complete(stage, prompt=prompts, echo=True, stream=stream)
+    choices = [e["choices"][0] for e in answer] if stream else answer["choices"]
+    told = ["".join(c["text"] for c in choices if c["index"] == index) for index in range(5)]
+    assert told == [prompt + STORY for prompt in prompts]
+    assert [c["finish_reason"] for c in choices if c["finish_reason"]] == ["stop"] * 5
+
+
 async def test_parameters_reach_the_worker_and_absent_ones_stay_absent(stage: Stage) -> None:
     await stage.chat(
         temperature=0, top_k=-1, stop="zz", logit_bias={"7": -1.5}, max_completion_tokens=9
