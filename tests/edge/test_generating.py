@@ -103,6 +103,12 @@ async def test_more_prompts_than_the_fleet_has_room_for_take_turns(
     assert [c["finish_reason"] for c in choices if c["finish_reason"]] == ["stop"] * 5
 
 
+@pytest.mark.parametrize("top_k", [-1, 0])
+async def test_a_top_k_of_all_tokens_is_none(stage: Stage, top_k: int) -> None:
+    await complete(stage, prompt="a", top_k=top_k)
+    assert not stage.workers[0].asked[0].sampling.HasField("top_k")
+
+
 async def test_parameters_reach_the_worker_and_absent_ones_stay_absent(stage: Stage) -> None:
     await stage.chat(
         temperature=0, top_k=-1, stop="zz", logit_bias={"7": -1.5}, max_completion_tokens=9

@@ -56,7 +56,7 @@ def chat(**more: Any) -> ChatBody | Invalid:
         pytest.param({"temperature": "1"}, "temperature", "invalid_value", id="text-for-number"),
         pytest.param({"temperature": 2.1}, "temperature", "invalid_value", id="too-hot"),
         pytest.param({"top_p": 0}, "top_p", "invalid_value", id="no-mass"),
-        pytest.param({"top_k": 0}, "top_k", None, id="no-candidates"),
+        pytest.param({"top_k": -2}, "top_k", "invalid_value", id="no-candidates"),
         pytest.param({"n": 0}, "n", "invalid_value", id="no-choice"),
         pytest.param({"n": True}, "n", "invalid_value", id="true-is-no-number"),
         pytest.param({"max_tokens": 0}, "max_tokens", "invalid_value", id="no-tokens"),
