@@ -279,10 +279,11 @@ async def test_an_adapter_that_nobody_can_load_is_named(stage: Stage) -> None:
     assert [len(each.asked) for each in stage.workers] == [1, 1]
 
 
-async def test_readiness_needs_a_worker_in_every_pool(stage: Stage) -> None:
-    assert (await stage.client.get("/readyz")).status_code == 200
+@pytest.mark.parametrize("path", ["/readyz", "/health"])
+async def test_readiness_needs_a_worker_in_every_pool(stage: Stage, path: str) -> None:
+    assert (await stage.client.get(path)).status_code == 200
     stage.edge._hops.fleet.hear(())
-    response = await stage.client.get("/readyz")
+    response = await stage.client.get(path)
     assert response.status_code == 503
     assert MODEL in response.json()["error"]["message"]
     assert (await stage.client.get("/healthz")).status_code == 200
