@@ -281,8 +281,9 @@ class Model(Struct):
     object: Literal["model"]
     created: int
     owned_by: str
+    root: str
+    parent: str | None
     max_model_len: int
-    parent: str | UnsetType = UNSET
 
 
 class Models(Struct):

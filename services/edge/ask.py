@@ -119,11 +119,10 @@ class Ask:
         alternatives = self.alternatives
         if alternatives is not None:
             sampling.logprobs = alternatives
-        of_prompt = self.body.prompt_logprobs
-        if of_prompt is None and self.echo:
-            of_prompt = alternatives
-        if of_prompt is not None:
-            sampling.prompt_logprobs = of_prompt
+        told_of_prompt = (self.body.prompt_logprobs, alternatives if self.echo else None)
+        asked = [each for each in told_of_prompt if each is not None]
+        if asked:
+            sampling.prompt_logprobs = max(asked)  # each telling takes its own number of them
         if self.constraint is not None:
             sampling.constraint.CopyFrom(self.constraint)
         return sampling

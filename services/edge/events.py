@@ -222,14 +222,15 @@ def model(name: str, pool: Pool, created: int) -> bytes:
 
 
 def _model(name: str, pool: Pool, created: int) -> dict[str, Any]:
-    """A model's entry; an adapter names the model that it adapts."""
+    """A model's entry, with vLLM's fields; an adapter names the model that it adapts."""
     return {
         "id": name,
         "object": "model",
         "created": created,
         "owned_by": "headway",
+        "root": pool.parent or name,  # a name: vLLM shows a path on its disk
+        "parent": pool.parent or None,
         "max_model_len": pool.max_model_tokens,
-        **({"parent": pool.parent} if pool.parent else {}),
     }
 
 

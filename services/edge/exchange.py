@@ -6,7 +6,8 @@ path. The task wakes for what begins or ends a choice, and for whatever could no
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from functools import partial
 from typing import Any
 
 from headway.worker.v1 import worker_pb2 as pb
@@ -58,6 +59,7 @@ class Exchange:
         self._awaiting: dict[int, Awaiting] = {}  # by choice; empty without log-probabilities
         self._begun: set[int] = set()  # choices whose prompt was echoed
         self._inbox: Inbox[Relay] = Inbox(unread_limit)
+        self._starting: dict[int, asyncio.Task[Refusal | None]] = {}  # by first choice
         sampling, parsing = ask.sampling(), ask.parsing()
         self._relays = []
         served = hops.fleet.served(ask.model)
@@ -80,14 +82,28 @@ class Exchange:
             self._relays.append(relay)
 
     async def begin(self) -> Refusal | None:
-        """Start every prompt, and wait until one answers. A refusal has no stream yet."""
+        """Encode every prompt, then start them all. A refusal means that nothing runs."""
         if len(self._relays) == 1:  # nearly always; gathering costs a task
-            refusal = await self._relays[0].begin()
+            relay = self._relays[0]
+            refusal = await relay.prepare() or await relay.start()
         else:
-            refusals = await asyncio.gather(*(relay.begin() for relay in self._relays))
+            refusals = await asyncio.gather(*(relay.prepare() for relay in self._relays))
             refusal = next((each for each in refusals if each is not None), None)
+            if refusal is None:
+                for relay in self._relays:
+                    self._start_aside(relay, relay.start())
         self.ask.forget_prompts()
         return refusal
+
+    def _start_aside(self, relay: Relay, start: Coroutine[Any, Any, Refusal | None]) -> None:
+        """Start one of several while the others are read: it may wait for room that they hold."""
+        starting = self._starting[relay.first_choice] = asyncio.create_task(start)
+        starting.add_done_callback(partial(self._started, relay))
+
+    def _started(self, relay: Relay, starting: asyncio.Task[Refusal | None]) -> None:
+        """Wake the exchange for a start that came to nothing."""
+        if not starting.cancelled() and (starting.exception() or starting.result()):
+            self._inbox.put((relay, None, time.monotonic()))
 
     async def advance(self) -> tuple[Deltas, Refusal | None]:
         """The next deltas, and what ends the exchange after them, if anything does."""
@@ -96,7 +112,7 @@ class Exchange:
             if not relay.open_choices:
                 continue  # its pipe broke after its last delta
             if delta is None or delta.HasField("failed"):
-                refusal = await relay.resume(None if delta is None else delta.failed)
+                refusal = await self._go_on(relay, None if delta is None else delta.failed)
                 if refusal is not None:
                     return deltas, refusal
                 continue
@@ -109,6 +125,16 @@ class Exchange:
         if self._inbox.overflowed:
             return deltas, Broken("The stream was read too slowly.")
         return deltas, None
+
+    async def _go_on(self, relay: Relay, failed: pb.Failed | None) -> Refusal | None:
+        """Go on elsewhere after a prompt's worker failed, or end with why it never started."""
+        starting = self._starting.get(relay.first_choice)
+        refusal = None if starting is None else starting.result()
+        refusal = refusal or relay.lose(failed)
+        if refusal is not None or len(self._relays) == 1:
+            return refusal or await relay.restart(failed)
+        self._start_aside(relay, relay.restart(failed))
+        return None
 
     def news(self, deltas: Deltas) -> Iterator[New]:
         """What these deltas bring to the answer's choices."""
@@ -128,7 +154,7 @@ class Exchange:
     def _echoed(self, relay: Relay, choice: int, delta: pb.Delta, reason: str) -> Iterator[New]:
         if choice not in self._begun:
             self._begun.add(choice)
-            told = logprobs.prompt_entries(relay.prompt_logprobs)
+            told = logprobs.prompt_entries(relay.prompt_logprobs, self.head.alternatives)
             yield New(choice, relay.echo_text, told if self._tells_logprobs else None)
         if not self.ask.only_echo:
             entries = self._entries(choice, delta, len(relay.echo_text))
@@ -143,9 +169,10 @@ class Exchange:
 
     def prompt_logprobs(self, choice: int) -> list[dict[str, Any] | None] | None:
         """vLLM's `prompt_logprobs` of a choice, where they were asked for."""
-        if self.ask.body.prompt_logprobs is None:
+        wanted = self.ask.body.prompt_logprobs
+        if wanted is None:
             return None
-        return logprobs.prompt(self._relays[choice // self.ask.choices].prompt_logprobs)
+        return logprobs.prompt(self._relays[choice // self.ask.choices].prompt_logprobs, wanted)
 
     @property
     def choices(self) -> int:
@@ -171,6 +198,8 @@ class Exchange:
 
     def close(self) -> None:
         """Give back whatever still runs."""
+        for starting in self._starting.values():
+            starting.cancel()
         for relay in self._relays:
             relay.close()
 

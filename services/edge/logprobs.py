@@ -52,12 +52,13 @@ def entry(message: pb.TokenLogprobs, start: int = 0) -> Entry:
     return Entry(start + message.text_offset, _read(message.token), top)
 
 
-def prompt_entries(messages: Sequence[pb.TokenLogprobs]) -> list[Entry]:
+def prompt_entries(messages: Sequence[pb.TokenLogprobs], alternatives: int) -> list[Entry]:
     """The entries of a prompt, whose offsets follow from the tokens' bytes."""
     entries, raw = [], b""
     for message in messages:
         offset = len(raw.decode(errors="ignore"))
-        entries.append(entry(message)._replace(offset=offset))
+        told = entry(message)
+        entries.append(told._replace(offset=offset, top=told.top[:alternatives]))
         raw += message.token.text
     return entries
 
@@ -77,14 +78,17 @@ def completion(entries: Sequence[Entry], alternatives: int) -> dict[str, Any]:
     }
 
 
-def prompt(messages: Sequence[pb.TokenLogprobs]) -> list[dict[str, Any] | None]:
+def prompt(messages: Sequence[pb.TokenLogprobs], alternatives: int) -> list[dict[str, Any] | None]:
     """vLLM's `prompt_logprobs`: by token id, the prompt's own token among them."""
-    return [_by_id(each) if each.token.HasField("logprob") else None for each in messages]
+    return [
+        _by_id(each, alternatives) if each.token.HasField("logprob") else None for each in messages
+    ]
 
 
-def _by_id(message: pb.TokenLogprobs) -> dict[str, Any]:
-    ranked = {each.token_id: (rank, each) for rank, each in enumerate(message.top, start=1)}
-    ranked.setdefault(message.token.token_id, (None, message.token))  # type: ignore[arg-type]
+def _by_id(message: pb.TokenLogprobs, alternatives: int) -> dict[str, Any]:
+    top = enumerate(message.top[:alternatives], start=1)
+    ranked = {each.token_id: (rank, each) for rank, each in top}
+    ranked.setdefault(message.token.token_id, (message.rank, message.token))
     return {
         str(token_id): {
             "logprob": _value(_read(each)),

@@ -273,8 +273,6 @@ def _check(body: ChatBody | CompletionBody) -> Invalid | None:
         return Invalid("prompt_logprobs is not allowed with stream", "prompt_logprobs")
     if body.stream_options is not None and not body.stream:
         return Invalid("stream_options is only allowed with stream", "stream_options")
-    if body.top_k == 0:
-        return Invalid("top_k must be -1 (all tokens) or at least 1", "top_k")
     limit = max_tokens(body)
     if body.min_tokens and limit is not None and body.min_tokens > limit:
         return Invalid(f"min_tokens must be at most max_tokens, which is {limit}", "min_tokens")

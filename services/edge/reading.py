@@ -45,6 +45,9 @@ class Reading:
             "/v1/models": glanced("models", self._models, "GET"),
             f"{MODEL}{{model}}": glanced("model", self._model, "GET"),
             "/docs": glanced("docs", self._page, "GET"),
+            "/health": glanced(
+                "health", self._readiness, "GET"
+            ),  # vLLM's, which answers once it can
             "/healthz": glanced("healthz", self._health, "GET"),
             "/metrics": glanced("metrics", self._metrics, "GET"),
             "/openapi.json": glanced("openapi", self._document, "GET"),

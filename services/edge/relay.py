@@ -84,8 +84,8 @@ class Relay:
     echo_text: str = ""
     prompt_logprobs: list[worker.TokenLogprobs] = field(default_factory=list)
 
-    async def begin(self) -> Refusal | None:
-        """Encode the prompt and start it on a worker. A refusal means that nothing runs."""
+    async def prepare(self) -> Refusal | None:
+        """Encode the prompt, and see whether it fits. Nothing runs yet."""
         asked_s = time.monotonic()
         encoded = await self.hops.encoders.encode(self.order.encode)
         if not isinstance(encoded, Encoded):
@@ -95,11 +95,10 @@ class Relay:
         self.encoded = encoded
         self.order = replace(self.order, encode=without_prompt(self.order.encode))
         self.open_choices = self.order.sampling.choices
-        return (
-            self._check_length(encoded.prompt_tokens)
-            or (self.echo is not None and await self._read_echo(self.echo))
-            or await self._start()
-        )
+        refusal = self._check_length(encoded.prompt_tokens)
+        if refusal is None and self.echo is not None:
+            refusal = await self._read_echo(self.echo)
+        return refusal
 
     async def _read_echo(self, prompt: Prompt) -> Refusal | None:
         """Know the prompt's text, which a prompt of token ids does not tell."""
@@ -137,8 +136,8 @@ class Relay:
             if not self.open_choices:
                 self._end(scheduler.FINISH_OUTCOME_COMPLETED)
 
-    async def resume(self, failed: worker.Failed | None) -> Refusal | None:
-        """Go on elsewhere after the worker failed (None: its pipe broke)."""
+    def lose(self, failed: worker.Failed | None) -> Refusal | None:
+        """Leave the worker, which failed (None: its pipe broke); why none can go on, if so."""
         if failed is not None and not _worth_another(failed):
             self._end(scheduler.FINISH_OUTCOME_FAILED)
             return _refusal(failed, self.order)
@@ -154,7 +153,11 @@ class Relay:
         self._excluded.append(placed.worker_id)
         if not self.started:
             self.ledger.lose(time.monotonic() - self._sent_s)
-        refusal = await self._start()
+        return None
+
+    async def restart(self, failed: worker.Failed | None) -> Refusal | None:
+        """Go on elsewhere."""
+        refusal = await self.start()
         if refusal is not None and failed is not None and failed.reason == _NOT_SERVED:
             return Unavailable(failed.message)  # says more than that nobody is left
         return refusal
@@ -201,7 +204,8 @@ class Relay:
         sampling = self.order.sampling
         return sampling.max_tokens if sampling.HasField("max_tokens") else room
 
-    async def _start(self) -> Refusal | None:
+    async def start(self) -> Refusal | None:
+        """Start on a worker; waits until one has room. A refusal means that nothing runs."""
         asked_s = time.monotonic()
         placed = await self.hops.placer.place(self._place_item())
         if not isinstance(placed, Placed):

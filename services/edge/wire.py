@@ -105,7 +105,7 @@ def sampling_of(sampling: Sampling, max_tokens: int | None) -> worker.Sampling:
     return worker.Sampling(
         temperature=sampling.temperature,
         top_p=sampling.top_p,
-        top_k=None if sampling.top_k == -1 else sampling.top_k,
+        top_k=None if sampling.top_k in _ALL_TOKENS else sampling.top_k,
         min_p=sampling.min_p,
         presence_penalty=sampling.presence_penalty,
         frequency_penalty=sampling.frequency_penalty,
@@ -122,6 +122,8 @@ def sampling_of(sampling: Sampling, max_tokens: int | None) -> worker.Sampling:
         logit_bias=sampling.logit_bias,
     )
 
+
+_ALL_TOKENS = (-1, 0)  # as vLLM has it
 
 # What the worker calls otherwise than OpenAI does.
 _PARAMETERS = {

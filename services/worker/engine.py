@@ -123,6 +123,7 @@ class TokenLogprobs:
 
     token: TokenLogprob
     top: tuple[TokenLogprob, ...]
+    rank: int | None = None  # the token's own among the whole vocabulary, from 1
 
 
 class EndReason(Enum):

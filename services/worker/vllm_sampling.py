@@ -132,4 +132,5 @@ def _read_position(
         return TokenLogprobs(TokenLogprob(token_id, None), ())
     ranked = sorted(position.items(), key=lambda item: item[1].rank or 0)
     top = tuple(TokenLogprob(each, value.logprob) for each, value in ranked[:alternatives])
-    return TokenLogprobs(TokenLogprob(token_id, position[token_id].logprob), top)
+    own = position[token_id]
+    return TokenLogprobs(TokenLogprob(token_id, own.logprob), top, own.rank)

@@ -178,6 +178,7 @@ class DeltaWriter:
             token=self._logprob(each.token),
             top=[self._logprob(other) for other in each.top],
             text_offset=text_offset,
+            rank=each.rank,
         )
 
     def _logprob(self, each: TokenLogprob) -> pb.TokenLogprob:

@@ -96,6 +96,8 @@ class ScriptedScheduler(scheduler_rpc.SchedulerServiceServicer):
         self.fleet: list[scheduler.FleetWorker] = []
         self.turn_away: scheduler.TurnedAway | None = None
         self.hold = False
+        self.room = 1000  # requests that may run at once; the others wait
+        self._waiting: list[scheduler.PlaceRequest] = []
         self.takes_turns = False  # among the workers, and not always the first
         self._turns = 0
         self.asked: list[scheduler.PlaceRequest] = []
@@ -116,8 +118,11 @@ class ScriptedScheduler(scheduler_rpc.SchedulerServiceServicer):
                 self.finished += request.finished
                 self.withdrawn += request.withdrawn
                 self.heard.notify_all()
-            items = [] if self.hold else request.items
-            results = [self._place(item.request) for item in items]
+            self._waiting += [] if self.hold else [item.request for item in request.items]
+            self.room += len(request.finished)
+            placing, self._waiting = self._waiting[: self.room], self._waiting[self.room :]
+            self.room -= len(placing)
+            results = [self._place(each) for each in placing]
             yield scheduler.PlaceBatchesResponse(batch=request.batch, results=results)
 
     def _place(self, request: scheduler.PlaceRequest) -> scheduler.PlaceResult:

@@ -11,7 +11,7 @@ from headway.scheduler.v1 import scheduler_pb2 as scheduler
 from headway.worker.v1 import worker_pb2 as worker
 from services.edge.tenants import read_tenants
 from tests.edge.conftest import Stage, staged
-from tests.edge.scripted import MODEL
+from tests.edge.scripted import CONTEXT, MODEL
 from tests.edge.test_generating import STORY, events_of, text_of
 
 
@@ -155,6 +155,48 @@ async def test_a_full_queue_is_429_with_retry_after(stage: Stage) -> None:
     )
     response = await stage.chat()
     assert (response.status_code, response.headers["retry-after"]) == (429, "3")
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_a_full_queue_is_429_for_several_prompts_too(stage: Stage, stream: bool) -> None:
+    stage.scheduler.turn_away = scheduler.TurnedAway(
+        reason=scheduler.TURNED_AWAY_REASON_QUEUE_FULL, message="Full.", retry_after_ms=2500
+    )
+    body = {"model": MODEL, "prompt": ["a", "b"], "stream": stream}
+    assert (await stage.client.post("/v1/completions", json=body)).status_code == 429
+
+
+async def test_one_bad_prompt_of_several_is_refused_before_any_runs(stage: Stage) -> None:
+    body = {"model": MODEL, "prompt": ["a", "b" * CONTEXT, "c"]}
+    response = await stage.client.post("/v1/completions", json=body)
+    assert response.json()["error"]["code"] == "context_length_exceeded"
+    assert not stage.scheduler.asked
+
+
+async def test_prompts_of_a_lost_worker_wait_for_room_that_the_others_hold(stage: Stage) -> None:
+    stage.scheduler.takes_turns = True
+    stage.scheduler.room = 2
+    stage.workers[0].fails_after = 5
+    body = {"model": MODEL, "prompt": ["a", "b", "c"]}
+    async with asyncio.timeout(10):
+        answer = (await stage.client.post("/v1/completions", json=body)).json()
+    assert [choice["text"] for choice in answer["choices"]] == [STORY] * 3
+
+
+async def test_several_prompts_of_a_client_that_leaves_are_withdrawn_or_aborted(
+    stage: Stage,
+) -> None:
+    stage.scheduler.room = 1
+    stage.workers[0].hangs_after = 0
+    body = {"model": MODEL, "prompt": ["a", "b"]}
+    waiting = asyncio.create_task(stage.client.post("/v1/completions", json=body))
+    await stage.workers[0].until(lambda worker: worker.asked)
+    waiting.cancel()
+    await stage.workers[0].until(lambda worker: worker.aborted)
+    await stage.scheduler.until(lambda scheduler: scheduler.withdrawn)
+    placed, withdrawn = [request.request_id for request in stage.scheduler.asked]
+    assert stage.scheduler.withdrawn == [withdrawn]
+    assert [report.request_id for report in stage.scheduler.finished] == [placed]
 
 
 async def _leave_after_first_byte(stage: Stage) -> None:

@@ -89,6 +89,26 @@ async def test_several_prompts_are_several_choices_in_order(stage: Stage) -> Non
     assert answer["usage"]["completion_tokens"] == 16
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+async def test_more_prompts_than_the_fleet_has_room_for_take_turns(
+    stage: Stage, stream: bool
+) -> None:
+    stage.scheduler.room = 2
+    prompts = ["abc", "d", "ef", "g", "h"]
+    async with asyncio.timeout(10):
+        answer = await complete(stage, prompt=prompts, echo=True, stream=stream)
+    choices = [e["choices"][0] for e in answer] if stream else answer["choices"]
+    told = ["".join(c["text"] for c in choices if c["index"] == index) for index in range(5)]
+    assert told == [prompt + STORY for prompt in prompts]
+    assert [c["finish_reason"] for c in choices if c["finish_reason"]] == ["stop"] * 5
+
+
+@pytest.mark.parametrize("top_k", [-1, 0])
+async def test_a_top_k_of_all_tokens_is_none(stage: Stage, top_k: int) -> None:
+    await complete(stage, prompt="a", top_k=top_k)
+    assert not stage.workers[0].asked[0].sampling.HasField("top_k")
+
+
 async def test_parameters_reach_the_worker_and_absent_ones_stay_absent(stage: Stage) -> None:
     await stage.chat(
         temperature=0, top_k=-1, stop="zz", logit_bias={"7": -1.5}, max_completion_tokens=9
@@ -259,10 +279,11 @@ async def test_an_adapter_that_nobody_can_load_is_named(stage: Stage) -> None:
     assert [len(each.asked) for each in stage.workers] == [1, 1]
 
 
-async def test_readiness_needs_a_worker_in_every_pool(stage: Stage) -> None:
-    assert (await stage.client.get("/readyz")).status_code == 200
+@pytest.mark.parametrize("path", ["/readyz", "/health"])
+async def test_readiness_needs_a_worker_in_every_pool(stage: Stage, path: str) -> None:
+    assert (await stage.client.get(path)).status_code == 200
     stage.edge._hops.fleet.hear(())
-    response = await stage.client.get("/readyz")
+    response = await stage.client.get(path)
     assert response.status_code == 503
     assert MODEL in response.json()["error"]["message"]
     assert (await stage.client.get("/healthz")).status_code == 200

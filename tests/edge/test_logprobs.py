@@ -82,9 +82,26 @@ def test_no_alternatives_is_null_and_infinity_a_number() -> None:
 
 def test_a_prompts_first_token_has_no_value() -> None:
     messages = [told(b"Hi", logprob=None), told(TAIL[:2]), told(TAIL[2:]), told(b"!")]
-    columns = logprobs.completion(logprobs.prompt_entries(messages), 1)
+    columns = logprobs.completion(logprobs.prompt_entries(messages, 1), 1)
     assert columns["token_logprobs"] == [None, -0.5, -0.5, -0.5]
     assert columns["text_offset"] == [0, 2, 2, 3]
-    first, second, *_ = logprobs.prompt(messages)
+    first, second, *_ = logprobs.prompt(messages, 1)
     assert first is None
     assert second == {"2": {"logprob": -0.5, "rank": 1, "decoded_token": "\\xf0\\x9f"}}
+
+
+def test_each_telling_of_a_prompt_has_its_own_number_of_alternatives() -> None:
+    likely = [pb.TokenLogprob(token_id=at, logprob=-at, text=b"%d" % at) for at in (1, 2, 3)]
+    own = pb.TokenLogprob(token_id=9, logprob=-9, text=b"own")
+    message = pb.TokenLogprobs(token=own, top=likely, rank=40)
+    echoed = logprobs.completion(logprobs.prompt_entries([message], 1), 1)
+    assert echoed["top_logprobs"] == [{"1": -1, "own": -9}]
+    (by_id,) = logprobs.prompt([message], 2)
+    assert by_id is not None
+    assert {token_id: each["rank"] for token_id, each in by_id.items()} == {
+        "1": 1,
+        "2": 2,
+        "9": 40,
+    }
+    (alone,) = logprobs.prompt([message], 0)
+    assert alone == {"9": {"logprob": -9, "rank": 40, "decoded_token": "own"}}

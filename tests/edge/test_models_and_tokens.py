@@ -73,7 +73,9 @@ async def test_a_model_is_found_by_its_name(stage: Stage) -> None:
     for entry in listed:
         assert (await stage.client.get(f"/v1/models/{entry['id']}")).json() == entry
     adapter = (await stage.client.get(f"/v1/models/{ADAPTER}")).json()
-    assert (adapter["parent"], adapter["max_model_len"]) == (MODEL, CONTEXT)
+    assert (adapter["parent"], adapter["root"], adapter["max_model_len"]) == (MODEL, MODEL, CONTEXT)
+    model = (await stage.client.get(f"/v1/models/{MODEL}")).json()
+    assert (model["parent"], model["root"]) == (None, MODEL)
     head = await stage.client.head(f"/v1/models/{MODEL}")
     assert (head.status_code, head.content) == (200, b"")
 
@@ -103,7 +105,7 @@ async def test_with_tenants_models_need_a_key_and_health_does_not() -> None:
             assert (await stage.client.get(path, headers=key)).status_code == 200
         asked = await stage.client.post("/tokenize", content=body(prompt="a"))
         assert asked.status_code == 401
-        for path in ("/healthz", "/readyz", "/metrics", "/version"):
+        for path in ("/health", "/healthz", "/readyz", "/metrics", "/version"):
             assert (await stage.client.get(path)).status_code == 200
 
 

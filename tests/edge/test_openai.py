@@ -56,7 +56,7 @@ def chat(**more: Any) -> ChatBody | Invalid:
         pytest.param({"temperature": "1"}, "temperature", "invalid_value", id="text-for-number"),
         pytest.param({"temperature": 2.1}, "temperature", "invalid_value", id="too-hot"),
         pytest.param({"top_p": 0}, "top_p", "invalid_value", id="no-mass"),
-        pytest.param({"top_k": 0}, "top_k", None, id="no-candidates"),
+        pytest.param({"top_k": -2}, "top_k", "invalid_value", id="no-candidates"),
         pytest.param({"n": 0}, "n", "invalid_value", id="no-choice"),
         pytest.param({"n": True}, "n", "invalid_value", id="true-is-no-number"),
         pytest.param({"max_tokens": 0}, "max_tokens", "invalid_value", id="no-tokens"),
@@ -228,3 +228,22 @@ def test_a_completion_has_openais_limit_and_a_chat_has_none() -> None:
     assert isinstance(conversation, Ask)
     assert completion.sampling().max_tokens == 16
     assert not conversation.sampling().HasField("max_tokens")
+
+
+@pytest.mark.parametrize(
+    ("more", "asked"),
+    [
+        pytest.param({"prompt_logprobs": 0}, 0, id="one-of-them"),
+        pytest.param({"logprobs": 3}, None, id="none-of-the-prompt"),
+        pytest.param({"logprobs": 3, "echo": True}, 3, id="of-the-echo"),
+        pytest.param({"prompt_logprobs": 0, "logprobs": 3, "echo": True}, 3, id="the-most"),
+        pytest.param({"prompt_logprobs": 5, "logprobs": 3, "echo": True}, 5, id="the-most-again"),
+    ],
+)
+def test_a_worker_is_asked_for_all_that_is_told_of_a_prompt(
+    more: dict[str, Any], asked: int | None
+) -> None:
+    ask = completion_ask(json.dumps({"model": "m", "prompt": "a", **more}).encode())
+    assert isinstance(ask, Ask)
+    sampling = ask.sampling()
+    assert (sampling.prompt_logprobs if sampling.HasField("prompt_logprobs") else None) == asked

@@ -161,6 +161,8 @@ def test_logprobs(worker: Launched, tokenizer: Tokenizer) -> None:
     of_prompt = deltas[0].started.prompt_logprobs
     assert [entry.token.token_id for entry in of_prompt] == ids
     assert [entry.token.HasField("logprob") for entry in of_prompt[:2]] == [False, True]
+    assert [entry.HasField("rank") for entry in of_prompt[:2]] == [False, True]
+    assert all((entry.rank == 1) is (entry.top[0] == entry.token) for entry in of_prompt[1:])
 
 
 def test_a_form_is_kept(worker: Launched, tokenizer: Tokenizer) -> None:
