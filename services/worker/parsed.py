@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from services.worker.choice import Choice, Finish, FinishReason, Piece
 from services.worker.engine import Output, TokenLogprobs
-from services.worker.parsing import Apart, CallDelta, Parser, Told
+from services.worker.parsing import Apart, CallDelta, Ending, Parser, Told
 
 
 class ParsedChoice:
@@ -83,8 +83,10 @@ class ParsedChoice:
     def _tell(self, text: str, token_ids: Sequence[int], finish: Finish | None) -> Told:
         if finish is None:
             return self._parser.feed(text, token_ids)
-        is_cut = finish.reason is not FinishReason.STOP
-        return self._parser.finish(text, token_ids, is_cut=is_cut)
+        ending = Ending.CUT
+        if finish.reason is FinishReason.STOP:
+            ending = Ending.STOPPED if finish.stop_text else Ending.OVER
+        return self._parser.finish(text, token_ids, ending)
 
     def _named(self, finish: Finish) -> Finish:
         """The end as OpenAI names it: after a call, and not for want of tokens."""

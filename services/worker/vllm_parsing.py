@@ -21,7 +21,17 @@ from vllm.tokenizers import TokenizerLike, get_tokenizer
 from vllm.v1.structured_output.backend_xgrammar import has_xgrammar_unsupported_json_features
 
 from services.worker.engine import Constraint, ConstraintKind, EngineRefused
-from services.worker.parsing import Apart, CallDelta, CannotParse, Parsing, Told, Tool, ToolChoice
+from services.worker.parsing import (
+    Apart,
+    CallDelta,
+    CannotParse,
+    Ending,
+    Parsing,
+    Told,
+    Tool,
+    ToolChoice,
+)
+from services.worker.recognizing import CALL_MARKS
 from services.worker.requests import Request
 from services.worker.vllm_sampling import structured
 
@@ -145,13 +155,13 @@ class _Reading:
         """Take a token and the text that it let out."""
         return self._tell(self._parse(text, token_ids, finished=False))
 
-    def finish(self, text: str, token_ids: Sequence[int], *, is_cut: bool) -> Told:
+    def finish(self, text: str, token_ids: Sequence[int], ending: Ending) -> Told:
         """Take the last, and tell what vLLM's parser still holds back if it turned out as text."""
         told, apart = self._tell(self._parse(text, token_ids, finished=True))
         reasoning, calls = apart or Apart()
         if not self._indexes:
-            told += self._blank if is_cut else self._left_over()
-        elif is_cut:
+            told += self._blank if ending is Ending.CUT else self._left_over(ending)
+        elif ending is not Ending.OVER:
             # Of a call that has only begun, vLLM makes up that it has no arguments.
             calls = tuple(replace(call, arguments="") if call.name else call for call in calls)
         else:
@@ -204,8 +214,10 @@ class _Reading:
         self._told += text
         return text
 
-    def _left_over(self) -> str:
+    def _left_over(self, ending: Ending) -> str:
         """What the whole answer has of text beyond what was told piece by piece."""
+        if ending is Ending.STOPPED and self._parsing.must_call:
+            return ""  # of a call
         _, content, calls = self._make().parse(
             "".join(self._read),
             self._asked,
@@ -214,6 +226,8 @@ class _Reading:
         )
         if calls or not content or not content.startswith(self._told):
             return ""
+        if ending is Ending.STOPPED and any(mark in content for mark in CALL_MARKS):
+            return ""  # of a call, which vLLM takes for text while it is not whole
         return content[len(self._told) :]
 
 
@@ -252,7 +266,8 @@ def _cannot_be_held(tool: Tool) -> bool:
 
 def _asked(request: Request, parsing: Parsing) -> ChatCompletionRequest:
     """The request as vLLM's own server knows it; parsers read and change no more than this."""
-    constraint = request.sampling.constraint
+    # The form is one for text, and of that there is none beside calls that must be.
+    constraint = None if parsing.must_call else request.sampling.constraint
     calling: dict[str, Any] = {}
     if parsing.may_call:
         calling = {

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from services.worker.choice import Choice, FinishReason, Piece
 from services.worker.engine import End, EndReason, Output
 from services.worker.parsed import ParsedChoice
-from services.worker.parsing import Apart, CallDelta, Told
+from services.worker.parsing import Apart, CallDelta, Ending, Told
 from services.worker.text import Stop, TextStream
 from tests.worker.test_choice import Letters
 
@@ -46,9 +46,9 @@ class Bracketed:
             told, self.held = told[:-1], "b"
         return told, Apart("", tuple(calls)) if calls else None
 
-    def finish(self, text: str, token_ids: Sequence[int], *, is_cut: bool) -> Told:
+    def finish(self, text: str, token_ids: Sequence[int], ending: Ending) -> Told:
         told, apart = self.feed(text, token_ids)
-        return told + ("" if is_cut else self.held), apart
+        return told + ("" if ending is Ending.CUT else self.held), apart
 
 
 def parsed(*stops: str, named: bool = False, parser: Bracketed | None = None) -> ParsedChoice:
