@@ -212,13 +212,17 @@ def _read(result: pb.EncodeResult, model: str) -> Encoded | Refusal:
     )
 
 
+# What the tokenizer calls otherwise than OpenAI and vLLM do.
+_TEMPLATES = {"": "messages", "template_kwargs_json": "chat_template_kwargs"}
+
+
 def _refusal(refused: pb.Refused, model: str) -> Refusal:
     reason = refused.reason
     match reason:
         case pb.REFUSAL_REASON_UNKNOWN_MODEL:
             return UnknownModel(model, ())
         case pb.REFUSAL_REASON_TEMPLATE:
-            return Invalid(refused.message, refused.parameter or "messages")
+            return Invalid(refused.message, _TEMPLATES.get(refused.parameter, refused.parameter))
         case pb.REFUSAL_REASON_VOCABULARY | pb.REFUSAL_REASON_EMPTY:
             return Invalid(refused.message, "prompt")
         case _:

@@ -43,6 +43,8 @@ _FAULTS = (
 # What templates read of how hard a model is to think.
 _THINKING = ("reasoning_effort", "enable_thinking")
 
+_VARIABLES = "the variables of the template"
+
 # The renderer's own arguments.
 _RESERVED = (
     "add_generation_prompt",
@@ -85,15 +87,15 @@ class ChatTemplate:
         try:
             variables = self._variables(chat)
         except Unreadable as error:
-            return TemplateRefused(str(error))
+            return TemplateRefused(str(error), error.parameter)
         return self._render(chat, variables)
 
     def _variables(self, chat: Chat) -> JsonObject:
         given = chat.template_kwargs_json
-        chosen = read_object(given, "template_kwargs_json") if given else {}
+        chosen = read_object(given, _VARIABLES, "template_kwargs_json") if given else {}
         for name in _RESERVED:
             if name in chosen:
-                raise Unreadable(f"template_kwargs_json must not set {name}")
+                raise Unreadable(f"{_VARIABLES} must not set {name}", "template_kwargs_json")
         tools = [offered(tool) for tool in chat.tools] or None
         return {**self._special_tokens, **self._effort(chat), **chosen, "tools": tools}
 
