@@ -52,6 +52,8 @@ READING: Mapping[str, str] = {
     "/v1/models": "The models and adapters that are served.",
     "/healthz": "200 while the process lives.",
     "/readyz": "200 once every configured pool has a ready worker, else 503 with the reason.",
+    "/health": "As `/readyz`.",
+    "/ping": "As `/readyz`.",
     "/metrics": "Metrics, as Prometheus reads them.",
     "/openapi.json": "This document.",
     "/docs": "This document as a page.",

@@ -44,9 +44,11 @@ class Reading:
             MODELS: self._models,
             f"{MODELS}/": self._model,
             "/docs": self._page,
+            "/health": self._readiness,  # vLLM's
             "/healthz": self._health,
             "/metrics": self._metrics,
             "/openapi.json": self._document,
+            "/ping": self._readiness,  # SageMaker's, of vLLM too
             "/readyz": self._readiness,
             "/version": self._versions,
         }
