@@ -110,7 +110,7 @@ class Events:
         """The events of what is new in a choice, but for its end; the first opens it."""
         opening = b"" if new.choice in self._openings else self._open(new.choice)
         if new.reasoning:
-            opening += self._delta(new.choice, {"reasoning_content": new.reasoning})
+            opening += self._delta(new.choice, _reasoning(new.reasoning))
         if new.calls:
             return b"".join(
                 (opening, self._text(new), *map(partial(self._call, new.choice), new.calls))
@@ -262,10 +262,15 @@ def _message(choice: Choice) -> dict[str, Any]:
     content = None if choice.calls and not choice.text else choice.text
     message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
     if choice.reasoning:
-        message["reasoning_content"] = choice.reasoning
+        message |= _reasoning(choice.reasoning)
     if choice.calls:
         message["tool_calls"] = [_called(call) for call in choice.calls]
     return message
+
+
+def _reasoning(text: str) -> dict[str, str]:
+    """By both its names: vLLM's, and the one that vLLM had before and others have."""
+    return {"reasoning": text, "reasoning_content": text}
 
 
 def _called(call: CallDelta) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def sampling_of(sampling: Sampling, max_tokens: int | None) -> worker.Sampling:
     return worker.Sampling(
         temperature=sampling.temperature,
         top_p=sampling.top_p,
-        top_k=None if sampling.top_k == -1 else sampling.top_k,
+        top_k=sampling.top_k if sampling.top_k != -1 else None,
         min_p=sampling.min_p,
         presence_penalty=sampling.presence_penalty,
         frequency_penalty=sampling.frequency_penalty,
@@ -159,5 +159,7 @@ def _message(message: Message) -> tokenizer.Message:
             for call in message.tool_calls or ()
         ],
         tool_call_id=message.tool_call_id or "",
-        reasoning_content=message.reasoning_content,
+        reasoning_content=(
+            message.reasoning if message.reasoning_content is None else message.reasoning_content
+        ),
     )
