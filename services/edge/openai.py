@@ -54,7 +54,9 @@ class Message(Struct, forbid_unknown_fields=True):
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
+    reasoning: str | None = None  # vLLM's name for it
     refusal: str | None = None
+    annotations: Annotated[list[Any], Meta(max_length=0)] | None = None  # OpenAI's answers have it
 
 
 class StreamOptions(Struct, forbid_unknown_fields=True):
@@ -75,7 +77,7 @@ class Sampling(Struct, forbid_unknown_fields=True):
     max_tokens: Positive | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None  # 0 and -1: all tokens
     min_p: Unit | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: Stop | Annotated[list[Stop], Meta(max_length=16)] | None = None
@@ -136,7 +138,13 @@ T = TypeVar("T")
 
 PROMPTS_LIMIT = 128
 _WHERE = re.compile(r" - at (?:`key` in )?`\$(.*)`$", re.DOTALL)
+_STEP = re.compile(r"\.([^.\[]+)|\[\d+\]")
+_UNKNOWN = "Object contains unknown field"
 _FIELD = re.compile(r"(unknown|missing required) field `([^`]*)`")
+
+
+_NO_JSON = Invalid("The body is not valid JSON", code="invalid_json")
+_TOO_DEEP = Invalid("The body is nested too deeply", code="invalid_json")
 
 
 def parse_chat(body: bytes) -> ChatBody | Invalid:
@@ -219,19 +227,38 @@ def _check_chat(chat: ChatBody) -> Invalid | None:
         message = "continue_final_message excludes add_generation_prompt"
         return Invalid(message, "continue_final_message")
     for position, said in enumerate(chat.messages):
-        missing = _missing(said)
-        if missing:
-            return Invalid(missing, f"messages[{position}]")
+        fault = _at_fault(said)
+        if fault:
+            return Invalid(fault, f"messages[{position}]")
     return tools_at_fault(chat.tools, chat.tool_choice, chat.parallel_tool_calls)
 
 
-def _missing(message: Message) -> str | None:
-    if message.role == "tool" and not message.tool_call_id:
-        return "A message of role `tool` needs `tool_call_id`"
-    if message.content is None and not (message.role == "assistant" and message.tool_calls):
-        return f"A message of role `{message.role}` needs `content`"
+def _at_fault(message: Message) -> str | None:
+    """What is wrong with a message. The templates pass over what a role should not have."""
     if message.refusal is not None:
         return "`refusal` is not supported in messages"
+    if message.role == "assistant":
+        return _assistant_at_fault(message)
+    if message.content is None:
+        return f"A message of role `{message.role}` needs `content`"
+    if message.tool_calls or message.reasoning or message.reasoning_content:
+        name = "tool_calls" if message.tool_calls else "reasoning"
+        return f"`{name}` is only allowed in a message of role `assistant`"
+    if message.role == "tool" and not message.tool_call_id:
+        return "A message of role `tool` needs `tool_call_id`"
+    if message.role != "tool" and message.tool_call_id:
+        return "`tool_call_id` is only allowed in a message of role `tool`"
+    return None
+
+
+def _assistant_at_fault(message: Message) -> str | None:
+    if message.content is None and not message.tool_calls:
+        return "A message of role `assistant` needs `content`"
+    if message.tool_call_id:
+        return "`tool_call_id` is only allowed in a message of role `tool`"
+    names = (message.reasoning, message.reasoning_content)
+    if None not in names and names[0] != names[1]:
+        return "`reasoning` and `reasoning_content` are one thing, and differ"
     return None
 
 
@@ -255,8 +282,6 @@ def _check(body: ChatBody | CompletionBody) -> Invalid | None:
         return Invalid("prompt_logprobs is not allowed with stream", "prompt_logprobs")
     if body.stream_options is not None and not body.stream:
         return Invalid("stream_options is only allowed with stream", "stream_options")
-    if body.top_k == 0:
-        return Invalid("top_k must be -1 (all tokens) or at least 1", "top_k")
     limit = max_tokens(body)
     if body.min_tokens and limit is not None and body.min_tokens > limit:
         return Invalid(f"min_tokens must be at most max_tokens, which is {limit}", "min_tokens")
@@ -268,19 +293,63 @@ def parse(decoder: msgspec.json.Decoder[T], body: bytes) -> T | Invalid:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        return _explain(str(error))
+        fault = str(error)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return Invalid("The body is not valid JSON", code="invalid_json")
+        return _NO_JSON
     except RecursionError:
-        return Invalid("The body is nested too deeply", code="invalid_json")
+        return _TOO_DEEP
+    return _read_again(decoder.type, body, fault)
+
+
+def _read_again(kind: type[T], body: bytes, fault: str) -> T | Invalid:
+    """Read a body as it would be without the nulls of what it may not have: they ask nothing."""
+    if not fault.startswith(_UNKNOWN):
+        return _explain(fault)
+    try:
+        return _convert(msgspec.json.decode(body), kind)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _NO_JSON
+    except RecursionError:
+        return _TOO_DEEP
 
 
 def read_part(part: object, kind: type[T], where: str) -> T | Invalid:
     """Read a part of a body, at `where`, that was left as it came."""
-    try:
-        return msgspec.convert(part, kind)
-    except msgspec.ValidationError as error:
-        return _explain(str(error), where)
+    return _convert(part, kind, where)
+
+
+def _convert(given: object, kind: type[T], where: str = "") -> T | Invalid:
+    while True:
+        try:
+            return msgspec.convert(given, kind, str_keys=True)
+        except msgspec.ValidationError as error:
+            fault = str(error)
+        # Each round rids one kind of object of its nulls, and there are few kinds.
+        if not fault.startswith(_UNKNOWN) or not _rid_of_nulls(given, fault):
+            return _explain(fault, where)
+
+
+def _rid_of_nulls(given: object, fault: str) -> bool:
+    """Drop the nulls of the objects of which one is at fault; false where that does not help."""
+    within, field = _WHERE.search(fault), _FIELD.search(fault)
+    assert field is not None, "the fault is an unknown field"
+    helps = False
+    for found in _objects_at(given, within[1] if within else ""):
+        helps = helps or found.get(field[2], "") is None
+        for name in [name for name, value in found.items() if value is None]:
+            del found[name]
+    return helps
+
+
+def _objects_at(given: Any, path: str) -> list[dict[str, Any]]:
+    """The objects at a path, in every element of each list on the way."""
+    found = [given]
+    for name in _STEP.findall(path):
+        if name:
+            found = [each[name] for each in found if isinstance(each, dict) and name in each]
+        else:
+            found = [item for each in found if isinstance(each, list) for item in each]
+    return [each for each in found if isinstance(each, dict)]
 
 
 def _explain(text: str, beginning: str = "") -> Invalid:

@@ -215,7 +215,7 @@ def test_a_responses_parameters_are_a_chats() -> None:
         ({"max_tool_calls": 1}, "max_tool_calls"),
         ({"conversation": "x"}, "conversation"),
         ({"prompt": {"id": "x"}}, "prompt"),
-        ({"top_k": 0}, "top_k"),
+        ({"top_k": -2}, "top_k"),
         ({"n": 2}, "n"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
