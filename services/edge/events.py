@@ -187,7 +187,8 @@ class Events:
 
     def _finish(self, end: New, explain: dict[str, Any] | None) -> bytes:
         """The event that ends a choice; `explain` where it is also the stream's last chunk."""
-        told = _json(end.finish_reason) + b"}]" + self._tail() + _explained(explain)
+        told = _json(end.finish_reason) + b',"stop_reason":' + _json(end.stop) + b"}]"
+        told += self._tail() + _explained(explain)
         return self._head + b'{"index":%d,' % end.choice + self._form.ending + told + b"}\n\n"
 
     def _usage(self, closing: Closing) -> bytes:
@@ -250,7 +251,11 @@ def _explained(explain: dict[str, Any] | None) -> bytes:
 def _choice(form: Form, index: int, choice: Choice, alternatives: int) -> dict[str, Any]:
     entries = choice.entries
     told = None if entries is None else form.logprobs(entries, alternatives)
-    ending: dict[str, Any] = {"logprobs": told, "finish_reason": choice.finish_reason}
+    ending: dict[str, Any] = {
+        "logprobs": told,
+        "finish_reason": choice.finish_reason,
+        "stop_reason": choice.stop,  # vLLM's
+    }
     if form is CHAT:
         return {"index": index, "message": _message(choice), **ending}
     if choice.prompt_logprobs is not None:
