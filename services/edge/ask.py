@@ -161,4 +161,15 @@ def ask_of(form: Form, body: ChatBody | CompletionBody, prompts: list[Prompt]) -
     form_of_answer = constraint(body.response_format, body.structured_outputs)
     if isinstance(form_of_answer, Invalid):
         return form_of_answer
-    return Ask(form, body, prompts, form_of_answer)
+    beyond = None if form_of_answer is None else _beyond_form(body)
+    return beyond or Ask(form, body, prompts, form_of_answer)
+
+
+def _beyond_form(body: ChatBody | CompletionBody) -> Invalid | None:
+    """A form says when the answer is over. What comes after it, at their wish, follows no form."""
+    if body.ignore_eos:
+        return Invalid("ignore_eos is not allowed where the answer has a form", "ignore_eos")
+    if body.min_tokens is not None and body.min_tokens > 1:
+        message = "min_tokens may be 1 at most where the answer has a form"
+        return Invalid(message, "min_tokens")
+    return None

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from services.edge.exchange import Exchange
 from services.edge.logprobs import Entry
 from services.edge.refusals import Refusal
-from services.edge.writing import CallDelta, Choice, Closing
+from services.edge.writing import CallDelta, Choice, Closing, Stop
 
 
 @dataclass(slots=True)
@@ -15,7 +15,7 @@ class _Choice:
     texts: list[str] = field(default_factory=list)
     entries: list[Entry] | None = None
     finish_reason: str = ""
-    stop_text: str = ""
+    stop: Stop = None
     reasoning: list[str] = field(default_factory=list)
     calls: list[tuple[CallDelta, list[str]]] = field(default_factory=list)  # with its arguments
 
@@ -62,7 +62,7 @@ class Collector:
             if new.entries is not None:
                 choice.entries = [*(choice.entries or ()), *new.entries]
             if new.finish_reason:
-                choice.finish_reason, choice.stop_text = new.finish_reason, new.stop_text
+                choice.finish_reason, choice.stop = new.finish_reason, new.stop
         self._exchange.sent(deltas, self._carry)
         return None
 
@@ -79,5 +79,5 @@ class Collector:
             self._exchange.prompt_logprobs(place),
             "".join(choice.reasoning),
             [replace(call, arguments="".join(parts)) for call, parts in choice.calls],
-            choice.stop_text,
+            choice.stop,
         )

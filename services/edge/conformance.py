@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from services.edge.declarations import DOORS, Door, Example
+from services.edge.openai import ASKS_NOTHING
 from services.edge.refusals import Invalid
 
 
@@ -87,6 +88,8 @@ _LONGEST = 90
 
 def _takes(door: Door, parameter: str) -> str:
     if parameter not in door.body.__struct_fields__:
+        if parameter in ASKS_NOTHING:
+            return f"not supported, but for `{json.dumps(ASKS_NOTHING[parameter])}`"
         return "not supported"
     (schema,), components = msgspec.json.schema_components([door.body])
     name = schema["$ref"].rpartition("/")[2]

@@ -18,7 +18,7 @@ from services.edge.fitting import misfit
 from services.edge.inquiry import Caller
 from services.edge.openai_embeddings import TOTAL_TOKENS_LIMIT, Input
 from services.edge.placing import Placed
-from services.edge.refusals import Invalid, Refusal, Unavailable
+from services.edge.refusals import Invalid, Refusal, Unavailable, too_long
 from services.edge.relay import Hops
 from services.edge.several import each
 from services.edge.workers import Served
@@ -80,11 +80,8 @@ class Embedding:
         pool = self.hops.fleet.pools.get(self.model)
         if pool is None or tokens <= pool.max_model_tokens:
             return None
-        message = (
-            f"This model's context is {pool.max_model_tokens} tokens; "
-            f"`{wanted.where}` has {tokens}."
-        )
-        return Invalid(message, wanted.parameter, "context_length_exceeded")
+        message = f"`{wanted.where}` has {tokens} tokens. Please shorten it."
+        return too_long(pool.max_model_tokens, message, wanted.parameter)
 
     async def _run(self, position: int, one: tuple[Input, Encoded]) -> Embedded | Refusal:
         wanted, encoded = one

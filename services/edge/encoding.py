@@ -218,16 +218,12 @@ def _refusal(refused: pb.Refused, model: str) -> Refusal:
         case pb.REFUSAL_REASON_UNKNOWN_MODEL:
             return UnknownModel(model, ())
         case pb.REFUSAL_REASON_TEMPLATE:
-            return _in_callers_words(refused)
+            return Invalid(refused.message, _TEMPLATES.get(refused.parameter, refused.parameter))
         case pb.REFUSAL_REASON_VOCABULARY | pb.REFUSAL_REASON_EMPTY:
             return Invalid(refused.message, "prompt")
         case _:
             return Unavailable(f"The tokenizer answered in a way unknown here: {reason}.")
 
 
-def _in_callers_words(refused: pb.Refused) -> Invalid:
-    own = refused.parameter
-    if own != "template_kwargs_json":  # the others have their names from OpenAI
-        return Invalid(refused.message, own or "messages")
-    callers = "chat_template_kwargs"
-    return Invalid(refused.message.replace(own, callers), callers)
+# What the tokenizer calls otherwise than OpenAI and vLLM do.
+_TEMPLATES = {"": "messages", "template_kwargs_json": "chat_template_kwargs"}

@@ -110,7 +110,7 @@ class Events:
         """The events of what is new in a choice, but for its end; the first opens it."""
         opening = b"" if new.choice in self._openings else self._open(new.choice)
         if new.reasoning:
-            opening += self._delta(new.choice, {"reasoning_content": new.reasoning})
+            opening += self._delta(new.choice, _reasoning(new.reasoning))
         if new.calls:
             return b"".join(
                 (opening, self._text(new), *map(partial(self._call, new.choice), new.calls))
@@ -187,7 +187,8 @@ class Events:
 
     def _finish(self, end: New, explain: dict[str, Any] | None) -> bytes:
         """The event that ends a choice; `explain` where it is also the stream's last chunk."""
-        told = _json(end.finish_reason) + b"}]" + self._tail() + _explained(explain)
+        told = _json(end.finish_reason) + b',"stop_reason":' + _json(end.stop) + b"}]"
+        told += self._tail() + _explained(explain)
         return self._head + b'{"index":%d,' % end.choice + self._form.ending + told + b"}\n\n"
 
     def _usage(self, closing: Closing) -> bytes:
@@ -251,7 +252,11 @@ def _explained(explain: dict[str, Any] | None) -> bytes:
 def _choice(form: Form, index: int, choice: Choice, alternatives: int) -> dict[str, Any]:
     entries = choice.entries
     told = None if entries is None else form.logprobs(entries, alternatives)
-    ending: dict[str, Any] = {"logprobs": told, "finish_reason": choice.finish_reason}
+    ending: dict[str, Any] = {
+        "logprobs": told,
+        "finish_reason": choice.finish_reason,
+        "stop_reason": choice.stop,  # vLLM's
+    }
     if form is CHAT:
         return {"index": index, "message": _message(choice), **ending}
     if choice.prompt_logprobs is not None:
@@ -263,10 +268,15 @@ def _message(choice: Choice) -> dict[str, Any]:
     content = None if choice.calls and not choice.text else choice.text
     message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
     if choice.reasoning:
-        message["reasoning_content"] = choice.reasoning
+        message |= _reasoning(choice.reasoning)
     if choice.calls:
         message["tool_calls"] = [_called(call) for call in choice.calls]
     return message
+
+
+def _reasoning(text: str) -> dict[str, str]:
+    """By both its names: vLLM's, and the one that vLLM had before and others have."""
+    return {"reasoning": text, "reasoning_content": text}
 
 
 def _called(call: CallDelta) -> dict[str, Any]:

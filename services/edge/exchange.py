@@ -18,7 +18,7 @@ from services.edge.ledger import Ledger
 from services.edge.logprobs import Awaiting, Entry
 from services.edge.refusals import Broken, Refusal
 from services.edge.relay import Hops, Order, Relay
-from services.edge.writing import CallDelta, Head, New, Usage, Writer
+from services.edge.writing import CallDelta, Head, New, Stop, Usage, Writer
 
 Deltas = list[tuple[Relay, pb.Delta]]
 
@@ -140,25 +140,24 @@ class Exchange:
         """What these deltas bring to the answer's choices."""
         for relay, delta in deltas:
             choice = relay.first_choice + delta.choice
-            reason = stop_text = ""
-            if delta.HasField("finish"):
-                finish = delta.finish
-                reason, stop_text = REASONS[finish.reason], finish.stop_text
+            reason, stop = ("", None) if not delta.HasField("finish") else _ended(delta.finish)
             if relay.echo is not None:
-                yield from self._echoed(relay, choice, delta, reason)
+                yield from self._echoed(relay, choice, delta, reason, stop)
             else:
                 entries = self._entries(choice, delta, 0)
-                new = New(choice, delta.text, entries, reason, stop_text)
+                new = New(choice, delta.text, entries, reason, stop)
                 yield _with_what_is_apart(new, delta)
 
-    def _echoed(self, relay: Relay, choice: int, delta: pb.Delta, reason: str) -> Iterator[New]:
+    def _echoed(
+        self, relay: Relay, choice: int, delta: pb.Delta, reason: str, stop: Stop
+    ) -> Iterator[New]:
         if choice not in self._begun:
             self._begun.add(choice)
             told = logprobs.prompt_entries(relay.prompt_logprobs, self.head.alternatives)
             yield New(choice, relay.echo_text, told if self._tells_logprobs else None)
         if not self.ask.only_echo:
             entries = self._entries(choice, delta, len(relay.echo_text))
-            yield New(choice, delta.text, entries, reason)
+            yield New(choice, delta.text, entries, reason, stop)
         elif reason:
             yield New(choice, "", None, "length")
 
@@ -236,6 +235,14 @@ class Exchange:
 def _has_content(arrived: tuple[Relay, pb.Delta]) -> bool:
     _, delta = arrived
     return bool(delta.text or delta.reasoning or delta.tool_calls or delta.HasField("finish"))
+
+
+def _ended(finish: pb.Finish) -> tuple[str, Stop]:
+    """Why a choice ended, in chat's words, and at what of the caller's."""
+    reason = REASONS[finish.reason]
+    if finish.HasField("stop_token_id"):
+        return reason, finish.stop_token_id
+    return reason, finish.stop_text or None
 
 
 def _with_what_is_apart(new: New, delta: pb.Delta) -> New:

@@ -11,7 +11,18 @@ from typing import Any
 import msgspec
 
 from services.edge.refusals import Answer, Fault, Overloaded, Refusal, fault
-from services.edge.writing import CallDelta, Carry, Choice, Closing, Extras, Head, New, Usage, Write
+from services.edge.writing import (
+    CallDelta,
+    Carry,
+    Choice,
+    Closing,
+    Extras,
+    Head,
+    New,
+    Stop,
+    Usage,
+    Write,
+)
 
 _json = msgspec.json.encode
 
@@ -66,7 +77,7 @@ class MessagesForm:
         blocks += [_use(call, _input(call.arguments)) for call in choice.calls]
         message = {
             **_message(head, blocks, _usage(closing.usage)),
-            **_stopped(choice.finish_reason, choice.stop_text, bool(choice.calls)),
+            **_stopped(choice.finish_reason, choice.stop, bool(choice.calls)),
         }
         if closing.explain is not None:
             message["headway"] = closing.explain
@@ -101,14 +112,14 @@ def _usage(usage: Usage) -> dict[str, int]:
     }
 
 
-def _stopped(reason: str, stop_text: str, has_calls: bool) -> dict[str, str | None]:
+def _stopped(reason: str, stop: Stop, has_calls: bool) -> dict[str, str | None]:
     """Why it ended. A chat whose tool was named ends with `stop`; here that is a use of it."""
     if reason == "length":
         return {"stop_reason": "max_tokens", "stop_sequence": None}
     if has_calls:
         return {"stop_reason": "tool_use", "stop_sequence": None}
-    if stop_text:
-        return {"stop_reason": "stop_sequence", "stop_sequence": stop_text}
+    if isinstance(stop, str):
+        return {"stop_reason": "stop_sequence", "stop_sequence": stop}
     return {"stop_reason": "end_turn", "stop_sequence": None}
 
 
@@ -195,7 +206,7 @@ class MessageEvents:
         [end] = ends
         out = self._open_text() if self._block == _NO_BLOCK else b""  # a message has a block
         out += self._close()
-        delta = _stopped(end.finish_reason, end.stop_text, self._has_calls)
+        delta = _stopped(end.finish_reason, end.stop, self._has_calls)
         explained = {} if closing.explain is None else {"headway": closing.explain}
         usage = _usage(closing.usage)
         out += _event("message_delta", delta=delta, usage=usage, **explained)

@@ -5,6 +5,7 @@ none is dropped. `null` means the same as absent, as it does for OpenAI.
 """
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -69,7 +70,9 @@ class Message(Struct, forbid_unknown_fields=True):
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
+    reasoning: str | None = None  # vLLM's name for it
     refusal: str | None = None
+    annotations: Annotated[list[Any], Meta(max_length=0)] | None = None  # OpenAI's answers have it
 
 
 class StreamOptions(Struct, forbid_unknown_fields=True):
@@ -90,7 +93,7 @@ class Sampling(Struct, forbid_unknown_fields=True):
     max_tokens: Positive | None = None
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    top_k: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None  # 0 and -1: all tokens
     min_p: Unit | None = None
     seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)] | None = None
     stop: Stop | Annotated[list[Stop], Meta(max_length=16)] | None = None
@@ -154,6 +157,28 @@ INVALID_JSON = "invalid_json"
 _CUT_SHORT = "it is cut short, or has half of a surrogate pair"
 PROMPTS_LIMIT = 128
 _WHERE = re.compile(r" - at (?:`key` in )?`\$(.*)`$", re.DOTALL)
+_STEP = re.compile(r"\.([^.\[]+)|\[\d+\]")
+_UNKNOWN = "Object contains unknown field"
+# By these nothing is asked of parameters that are not served, no more than by null.
+ASKS_NOTHING: Mapping[str, Any] = {
+    "bad_words": [],
+    "documents": [],
+    "echo": False,
+    "embed_dtype": "float32",
+    "function_call": "none",
+    "functions": [],
+    "kv_transfer_params": {},
+    "length_penalty": 1.0,
+    "logits_processors": [],
+    "mcp_servers": [],
+    "mm_processor_kwargs": {},
+    "return_token_ids": False,
+    "return_tokens_as_token_ids": False,
+    "spaces_between_special_tokens": True,
+    "use_beam_search": False,
+    "verbosity": "medium",
+    "vllm_xargs": {},
+}
 _FIELD = re.compile(r"(unknown|missing required) field `([^`]*)`")
 
 
@@ -237,19 +262,38 @@ def _check_chat(chat: ChatBody) -> Invalid | None:
         message = "continue_final_message excludes add_generation_prompt"
         return Invalid(message, "continue_final_message")
     for position, said in enumerate(chat.messages):
-        missing = _missing(said)
-        if missing:
-            return Invalid(missing, f"messages[{position}]")
+        fault = _at_fault(said)
+        if fault:
+            return Invalid(fault, f"messages[{position}]")
     return tools_at_fault(chat.tools, chat.tool_choice, chat.parallel_tool_calls)
 
 
-def _missing(message: Message) -> str | None:
-    if message.role == "tool" and not message.tool_call_id:
-        return "A message of role `tool` needs `tool_call_id`"
-    if message.content is None and not (message.role == "assistant" and message.tool_calls):
-        return f"A message of role `{message.role}` needs `content`"
+def _at_fault(message: Message) -> str | None:
+    """What is wrong with a message. The templates pass over what a role should not have."""
     if message.refusal is not None:
         return "`refusal` is not supported in messages"
+    if message.role == "assistant":
+        return _assistant_at_fault(message)
+    if message.content is None:
+        return f"A message of role `{message.role}` needs `content`"
+    if message.tool_calls or message.reasoning or message.reasoning_content:
+        name = "tool_calls" if message.tool_calls else "reasoning"
+        return f"`{name}` is only allowed in a message of role `assistant`"
+    if message.role == "tool" and not message.tool_call_id:
+        return "A message of role `tool` needs `tool_call_id`"
+    if message.role != "tool" and message.tool_call_id:
+        return "`tool_call_id` is only allowed in a message of role `tool`"
+    return None
+
+
+def _assistant_at_fault(message: Message) -> str | None:
+    if message.content is None and not message.tool_calls:
+        return "A message of role `assistant` needs `content`"
+    if message.tool_call_id:
+        return "`tool_call_id` is only allowed in a message of role `tool`"
+    names = (message.reasoning, message.reasoning_content)
+    if None not in names and names[0] != names[1]:
+        return "`reasoning` and `reasoning_content` are one thing, and differ"
     return None
 
 
@@ -284,7 +328,7 @@ def parse(decoder: msgspec.json.Decoder[T], body: bytes) -> T | Invalid:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        return _explain(str(error))
+        fault = str(error)
     except msgspec.DecodeError as error:  # which says where, and quotes nothing
         why = _CUT_SHORT if "truncated" in str(error) else str(error).partition(": ")[2]
         return Invalid(f"The body is not valid JSON: {why}", code=INVALID_JSON)
@@ -292,14 +336,64 @@ def parse(decoder: msgspec.json.Decoder[T], body: bytes) -> T | Invalid:
         return Invalid("The body is not valid JSON: a text is not UTF-8", code=INVALID_JSON)
     except RecursionError:
         return Invalid("The body is nested too deeply", code=INVALID_JSON)
+    return _read_again(decoder.type, body, fault)
+
+
+def _read_again(kind: type[T], body: bytes, fault: str) -> T | Invalid:
+    """Read a body as it would be without what asks for nothing among what it may not have."""
+    if not fault.startswith(_UNKNOWN):
+        return _explain(fault)
+    whole = parse(_ANYTHING, body)
+    return whole if isinstance(whole, Invalid) else _convert(whole, kind)
 
 
 def read_part(part: object, kind: type[T], where: str) -> T | Invalid:
     """Read a part of a body, at `where`, that was left as it came."""
-    try:
-        return msgspec.convert(part, kind)
-    except msgspec.ValidationError as error:
-        return _explain(str(error), where)
+    return _convert(part, kind, where)
+
+
+def _convert(given: object, kind: type[T], where: str = "") -> T | Invalid:
+    while True:
+        try:
+            return msgspec.convert(given, kind, str_keys=True)
+        except msgspec.ValidationError as error:
+            fault = str(error)
+        # Each round rids one kind of object of what asks for nothing, and there are few kinds.
+        if not fault.startswith(_UNKNOWN) or not _rid_of_nothing(given, fault):
+            return _explain(fault, where)
+
+
+def _rid_of_nothing(given: object, fault: str) -> bool:
+    """Rid the objects, of which one is at fault, of what asks nothing; false if it is no help."""
+    within, field = _WHERE.search(fault), _FIELD.search(fault)
+    assert field is not None, "the fault is an unknown field"
+    helps = False
+    for found in _objects_at(given, within[1] if within else ""):
+        nothing = [
+            name
+            for name, value in found.items()
+            if value is None or (name == field[2] and _asks_nothing(name, value))
+        ]
+        helps = helps or field[2] in nothing
+        for name in nothing:
+            del found[name]
+    return helps
+
+
+def _asks_nothing(name: str, value: object) -> bool:
+    neutral = ASKS_NOTHING.get(name)
+    return type(value) is type(neutral) and value == neutral
+
+
+def _objects_at(given: Any, path: str) -> list[dict[str, Any]]:
+    """The objects at a path, in every element of each list on the way."""
+    found = [given]
+    for name in _STEP.findall(path):
+        if name:
+            found = [each[name] for each in found if isinstance(each, dict) and name in each]
+        else:
+            found = [item for each in found if isinstance(each, list) for item in each]
+    return [each for each in found if isinstance(each, dict)]
 
 
 def _explain(text: str, beginning: str = "") -> Invalid:
@@ -319,3 +413,4 @@ def _explain(text: str, beginning: str = "") -> Invalid:
 
 _CHAT = msgspec.json.Decoder(ChatBody)
 _COMPLETION = msgspec.json.Decoder(CompletionBody)
+_ANYTHING = msgspec.json.Decoder(Any)

@@ -4,6 +4,7 @@ As in openai.py, the structs are the whole list of parameters.
 """
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import Annotated
 
 import msgspec
@@ -26,6 +27,15 @@ Documents = Annotated[list[Text | TextDocument], Meta(min_length=1, max_length=I
 Texts = Text | Annotated[list[Text], Meta(min_length=1, max_length=INPUTS_LIMIT)]
 
 
+# The names under which vLLM takes the two sides of a score.
+SIDES = (
+    ("text_1", "text_2"),
+    ("data_1", "data_2"),
+    ("queries", "documents"),
+    ("queries", "items"),
+)
+
+
 class RerankBody(Struct, forbid_unknown_fields=True):
     """The body of `POST /v1/rerank`."""
 
@@ -39,13 +49,16 @@ class RerankBody(Struct, forbid_unknown_fields=True):
 
 
 class ScoreBody(Struct, forbid_unknown_fields=True):
-    """The body of `POST /v1/score`: `text_1` and `text_2`, or `queries` and `documents`."""
+    """The body of `POST /v1/score`: two sides, under one of the pairs of `SIDES`."""
 
     model: str
     text_1: Texts | None = None
     text_2: Texts | None = None
+    data_1: Texts | None = None
+    data_2: Texts | None = None
     queries: Texts | None = None
     documents: Texts | None = None
+    items: Texts | None = None
     user: str | None = None
     priority: Priority | None = None
 
@@ -120,10 +133,10 @@ def _sides(asked: ScoreBody) -> tuple[Side, Side] | Invalid:
     """The two lists by the names under which they came."""
     named = {
         name: _inputs(name, value)
-        for name in ("text_1", "text_2", "queries", "documents")
+        for name in dict.fromkeys(chain(*SIDES))
         if (value := getattr(asked, name)) is not None
     }
-    for first, second in (("text_1", "text_2"), ("queries", "documents")):
+    for first, second in SIDES:
         if set(named) == {first, second}:
             return (first, named[first]), (second, named[second])
     return Invalid("Give text_1 and text_2, or queries and documents", "text_1")

@@ -81,6 +81,7 @@ GLANCES = (
     ),
     Glance("GET", "/health", "The same as /readyz, where vLLM has it.", answers.State, (503,)),
     Glance("GET", "/healthz", "200 while the process lives.", answers.State),
+    Glance("GET", "/ping", "As /readyz, for SageMaker.", answers.State, (503,)),
     Glance("GET", "/readyz", "200 once all pools have a ready worker.", answers.State, (503,)),
     Glance("GET", "/metrics", "Metrics, as Prometheus reads them.", "text/plain"),
     Glance("GET", "/version", "What runs here.", answers.Version),

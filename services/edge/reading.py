@@ -51,6 +51,7 @@ class Reading:
             "/healthz": glanced("healthz", self._health, "GET"),
             "/metrics": glanced("metrics", self._metrics, "GET"),
             "/openapi.json": glanced("openapi", self._document, "GET"),
+            "/ping": glanced("ping", self._readiness, "GET"),  # SageMaker's, of vLLM too
             "/readyz": glanced("readyz", self._readiness, "GET"),
             "/version": glanced("version", self._versions, "GET"),
         }

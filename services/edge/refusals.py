@@ -148,6 +148,12 @@ Refusal = (
 )
 
 
+def too_long(context_tokens: int, found: str, param: str) -> Invalid:
+    """The prompt does not fit; clients know it by these words of OpenAI's."""
+    message = f"This model's maximum context length is {context_tokens} tokens. However, {found}"
+    return Invalid(message, param, "context_length_exceeded")
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """A refusal in HTTP's and OpenAI's terms, and the headers beyond the usual."""

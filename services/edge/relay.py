@@ -26,7 +26,7 @@ from services.edge.ledger import Ledger
 from services.edge.openai import Prompt
 from services.edge.pipe import Pipe, Pipes
 from services.edge.placing import Placed, Placer
-from services.edge.refusals import Broken, Invalid, Refusal, Unavailable
+from services.edge.refusals import Broken, Invalid, Refusal, Unavailable, too_long
 from services.edge.wire import parameter_of, prompt_parameter, without_prompt
 
 
@@ -192,12 +192,15 @@ class Relay:
         wanted = self._max_tokens(room)
         if room > 0 and wanted <= room:
             return None
-        asked = self.order.sampling.HasField("max_tokens")
-        message = (
-            f"This model's context is {pool.max_model_tokens} tokens; the prompt has "
-            f"{prompt_tokens}" + (f" and the answer may have {wanted}." if asked else ".")
-        )
-        return Invalid(message, prompt_parameter(self.order.encode), "context_length_exceeded")
+        parameter = prompt_parameter(self.order.encode)
+        if self.order.sampling.HasField("max_tokens"):
+            message = (
+                f"you requested {prompt_tokens + wanted} tokens ({prompt_tokens} in the "
+                f"{parameter}, {wanted} in the completion). Please reduce either."
+            )
+        else:
+            message = f"your {parameter} resulted in {prompt_tokens} tokens. Please shorten it."
+        return too_long(pool.max_model_tokens, message, parameter)
 
     def _max_tokens(self, room: int) -> int:
         """The most tokens of a choice, where the context leaves `room`."""

@@ -69,7 +69,10 @@ def constraint(
             return worker.Constraint(any_json_object=worker.AnyJsonObject())
         case JsonSchema(NamedSchema(schema=schema)):
             where = "response_format.json_schema.schema"
-            return _of_schema({} if schema is None else schema, where)
+            if schema is None:  # any JSON would follow it, a mere null too
+                message = f"Missing required parameter: `{where}`"
+                return Invalid(message, where, "missing_required_parameter")
+            return _of_schema(schema, where)
         case _:
             return None
 

@@ -161,5 +161,7 @@ def _message(message: Message) -> tokenizer.Message:
             for call in message.tool_calls or ()
         ],
         tool_call_id=message.tool_call_id or "",
-        reasoning_content=message.reasoning_content,
+        reasoning_content=(
+            message.reasoning if message.reasoning_content is None else message.reasoning_content
+        ),
     )

@@ -32,6 +32,10 @@ class CallDelta:
     arguments: str
 
 
+# The caller's stop string or token that ended a choice, if one did.
+Stop = str | int | None
+
+
 class New(NamedTuple):
     """What is new in a choice. `entries` are None where log-probabilities were not asked for."""
 
@@ -39,7 +43,7 @@ class New(NamedTuple):
     text: str
     entries: Sequence[Entry] | None = None
     finish_reason: str = ""  # of what ends the choice, in chat's words
-    stop_text: str = ""  # the caller's stop string that ended it
+    stop: Stop = None
     reasoning: str = ""  # comes before the text
     calls: Sequence[CallDelta] = ()  # come after it
 
@@ -53,7 +57,7 @@ class Choice(NamedTuple):
     prompt_logprobs: Sequence[dict[str, Any] | None] | None = None
     reasoning: str = ""
     calls: Sequence[CallDelta] = ()  # whole
-    stop_text: str = ""
+    stop: Stop = None
 
 
 class Head(NamedTuple):

@@ -11,11 +11,11 @@ JsonObject = dict[str, Any]
 class Unreadable(ValueError):
     """A field cannot be given to a template. The message names the field, not its text.
 
-    `parameter` is the field of the chat, where it is not of a message.
+    `parameter` is what of the chat is at fault, where it is not the conversation.
     """
 
-    def __init__(self, why: str, parameter: str = "") -> None:
-        super().__init__(why)
+    def __init__(self, message: str, parameter: str = "") -> None:
+        super().__init__(message)
         self.parameter = parameter
 
 
@@ -51,14 +51,14 @@ def offered(tool: Tool) -> JsonObject:
     return {"type": "function", "function": function}
 
 
-def read_object(text: str, what: str) -> JsonObject:
+def read_object(text: str, what: str, parameter: str = "") -> JsonObject:
     """Parse a JSON object. Raises Unreadable for any other text."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise Unreadable(f"{what} must be a JSON object") from error
+        raise Unreadable(f"{what} must be a JSON object", parameter) from error
     if not isinstance(value, dict):
-        raise Unreadable(f"{what} must be a JSON object")
+        raise Unreadable(f"{what} must be a JSON object", parameter)
     return value
 
 

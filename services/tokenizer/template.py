@@ -43,7 +43,7 @@ _FAULTS = (
 # What templates read of how hard a model is to think.
 _THINKING = ("reasoning_effort", "enable_thinking")
 
-_KWARGS = "template_kwargs_json"
+_VARIABLES = "the variables of the template"
 
 # The renderer's own arguments.
 _RESERVED = (
@@ -92,10 +92,10 @@ class ChatTemplate:
 
     def _variables(self, chat: Chat) -> JsonObject:
         given = chat.template_kwargs_json
-        chosen = read_object(given, _KWARGS) if given else {}
+        chosen = read_object(given, _VARIABLES, "template_kwargs_json") if given else {}
         for name in _RESERVED:
             if name in chosen:
-                raise Unreadable(f"{_KWARGS} must not set {name}", _KWARGS)
+                raise Unreadable(f"{_VARIABLES} must not set {name}", "template_kwargs_json")
         tools = [offered(tool) for tool in chat.tools] or None
         return {**self._special_tokens, **self._effort(chat), **chosen, "tools": tools}
 

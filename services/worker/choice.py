@@ -72,25 +72,27 @@ class Choice:
     def advance(self, output: Output) -> Piece:
         """Take an output. Tokens beyond the one that completes a stop string are dropped."""
         new = ""
+        logprobs: list[TokenLogprobs] = []
         offsets: list[int] = []
         silent = self._silent_from(output)
         for place, token_id in enumerate(output.token_ids):
             self._completion_tokens += 1
             if place >= silent:
                 break  # it is the last
-            if output.logprobs:
+            if output.logprobs and not self._text.leaves_out(token_id):
+                logprobs.append(output.logprobs[place])
                 offsets.append(self._text.decoded)
             text, match = self._text.feed(token_id)
             new += text
             if match:
                 kept = place + 1
                 finish = self._finish(FinishReason.STOP, match)
-                logprobs = output.logprobs[:kept]
-                return Piece(new, output.token_ids[:kept], logprobs, finish, tuple(offsets))
-        logprobs = output.logprobs[: len(offsets)]
+                return Piece(new, output.token_ids[:kept], tuple(logprobs), finish, tuple(offsets))
         if output.end is not None:
             new += self._text.rest()
-        return Piece(new, output.token_ids, logprobs, self._ended(output.end), tuple(offsets))
+        return Piece(
+            new, output.token_ids, tuple(logprobs), self._ended(output.end), tuple(offsets)
+        )
 
     def abort(self) -> Piece:
         """The last piece of a choice that the caller ended."""

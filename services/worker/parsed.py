@@ -4,25 +4,27 @@ The parser is fed one token at a time, so that what it tells depends on the toke
 that resumes a run feeds it what was generated before, and keeps to itself what comes of that.
 """
 
+import json
 from collections.abc import Sequence
 
 from services.worker.choice import Choice, Finish, FinishReason, Piece
 from services.worker.engine import Output, TokenLogprobs
-from services.worker.parsing import Apart, CallDelta, Parser, Told
+from services.worker.parsing import Apart, CallDelta, Ending, Parser, Told
 
 
 class ParsedChoice:
     """Turns outputs into pieces, as `Choice` does.
 
     `ends_as_stop`: a call that was asked for by name ends its choice as text does, with STOP.
-    That is what OpenAI answers; any other call ends with TOOL_CALLS.
+    That is what OpenAI answers; any other call ends with TOOL_CALLS, but for one that a stop
+    string cut off: there is no whole call to make.
     """
 
     def __init__(self, choice: Choice, parser: Parser, *, ends_as_stop: bool) -> None:
         self._choice = choice
         self._parser = parser
         self._ends_as_stop = ends_as_stop
-        self._has_called = False
+        self._arguments: list[str] | None = None  # of the last call, as they came
         self._untold: list[int] = []  # tokens whose text is held back
         self._unplaced: list[TokenLogprobs] = []  # of tokens that told nothing yet
         self._characters = 0
@@ -63,8 +65,8 @@ class ParsedChoice:
             return Piece("", piece.token_ids)
         token_ids, self._untold = self._untold, []
         text, apart = self._tell(piece.text, token_ids, finish)
-        if apart is not None and apart.calls:
-            self._has_called = True
+        if apart is not None:
+            self._note(apart.calls)
         finish = None if finish is None else self._named(finish)
         logprobs, offsets = self._placed(text, apart)
         return Piece(text, piece.token_ids, logprobs, finish, offsets, apart)
@@ -83,12 +85,22 @@ class ParsedChoice:
     def _tell(self, text: str, token_ids: Sequence[int], finish: Finish | None) -> Told:
         if finish is None:
             return self._parser.feed(text, token_ids)
-        is_cut = finish.reason is not FinishReason.STOP
-        return self._parser.finish(text, token_ids, is_cut=is_cut)
+        ending = Ending.CUT
+        if finish.reason is FinishReason.STOP:
+            ending = Ending.STOPPED if finish.stop_text else Ending.OVER
+        return self._parser.finish(text, token_ids, ending)
+
+    def _note(self, calls: Sequence[CallDelta]) -> None:
+        for call in calls:
+            if self._arguments is None or call.name:
+                self._arguments = []
+            self._arguments.append(call.arguments)
 
     def _named(self, finish: Finish) -> Finish:
         """The end as OpenAI names it: after a call, and not for want of tokens."""
-        if finish.reason is not FinishReason.STOP or not self._has_called or self._ends_as_stop:
+        if finish.reason is not FinishReason.STOP or self._arguments is None or self._ends_as_stop:
+            return finish
+        if finish.stop_text and not _is_whole("".join(self._arguments)):
             return finish
         return Finish(
             FinishReason.TOOL_CALLS,
@@ -96,6 +108,14 @@ class ParsedChoice:
             finish.stop_text,
             finish.stop_token_id,
         )
+
+
+def _is_whole(arguments: str) -> bool:
+    try:
+        json.loads(arguments)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _singles(output: Output) -> list[Output]:

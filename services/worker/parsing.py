@@ -46,6 +46,14 @@ class Parsing:
         return self.choice in (ToolChoice.REQUIRED, ToolChoice.NAMED)
 
 
+class Ending(Enum):
+    """How the text of a choice came to its end."""
+
+    OVER = auto()  # the model was done
+    STOPPED = auto()  # by a stop string, wherever the model was
+    CUT = auto()  # by a limit, or by the caller
+
+
 @dataclass(frozen=True, slots=True)
 class CannotParse:
     """The request is at fault, or the model cannot do it; `parameter` is one of the request's."""
@@ -87,5 +95,5 @@ class Parser(Protocol):
     def feed(self, text: str, token_ids: Sequence[int]) -> Told:
         """Take a token and the text that it let out. Holds back what is not certain yet."""
 
-    def finish(self, text: str, token_ids: Sequence[int], *, is_cut: bool) -> Told:
+    def finish(self, text: str, token_ids: Sequence[int], ending: Ending) -> Told:
         """Take the last; what is left of a call that was cut off stays out of the text."""

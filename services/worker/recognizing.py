@@ -25,6 +25,9 @@ _CALL_MARKS = (
     ("functools[", "phi4_mini_json"),
     ("<tool_call>", "hermes"),
 )
+CALL_MARKS = tuple(mark for mark, _ in _CALL_MARKS)
+"""What calls begin with, in one model or another, or its template tells of them."""
+
 # What a name holds, and the parser of a model that reasons.
 _REASONING_NAMES = (
     ("deepseek-r1", "deepseek_r1"),

@@ -233,4 +233,7 @@ def _with_room(request: Request, limits: Limits) -> Accepted | Failure:
             f"together they may be {context} tokens at most",
             "max_tokens",
         )
+    if request.min_tokens > room:
+        message = f"min_tokens is {request.min_tokens}; the context leaves {room} tokens"
+        return _invalid(message, "min_tokens")
     return Accepted(request, room if request.max_tokens is None else request.max_tokens)

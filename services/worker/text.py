@@ -35,6 +35,14 @@ class Decoder:
             self._given_out = ""
         return text
 
+    def leaves_out(self, token_id: int) -> bool:
+        """Whether this is a special token, and those are not to be seen."""
+        return self._skip_special and not self._text([token_id]) and self._shown(token_id) != ""
+
+    def _shown(self, token_id: int) -> str:
+        text: str = self._tokenizer.decode([token_id], skip_special_tokens=False)
+        return text
+
     def _step(self, token_id: int) -> str:
         try:
             return self._stream.step(self._tokenizer, token_id) or ""
@@ -144,6 +152,10 @@ class TextStream:
         text = self._decoder.step(token_id)
         self.decoded += len(text)
         return self._matcher.feed(text)
+
+    def leaves_out(self, token_id: int) -> bool:
+        """Whether the text is to be without this token, for what it is."""
+        return self._decoder.leaves_out(token_id)
 
     def rest(self) -> str:
         """What was held back, when no more tokens come. Half a character stays out."""

@@ -188,7 +188,8 @@ def _cannot_be_held(tool: Tool) -> bool:
 
 def _asked(request: Request, parsing: Parsing) -> ChatCompletionRequest:
     """The request as vLLM's own server knows it; parsers read and change no more than this."""
-    constraint = request.sampling.constraint
+    # The form is one for text, and of that there is none beside calls that must be.
+    constraint = None if parsing.must_call else request.sampling.constraint
     calling: dict[str, Any] = {}
     if parsing.may_call:
         calling = {

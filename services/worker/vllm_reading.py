@@ -15,7 +15,8 @@ from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionReque
 from vllm.parser.abstract_parser import Parser as VllmParser
 from vllm.renderers.chat_utils import make_tool_call_id
 
-from services.worker.parsing import Apart, CallDelta, ParserBroken, Parsing, Told
+from services.worker.parsing import Apart, CallDelta, Ending, ParserBroken, Parsing, Told
+from services.worker.recognizing import CALL_MARKS
 
 log = structlog.get_logger(service="worker")
 
@@ -48,16 +49,16 @@ class Reading:
         """Take a token and the text that it let out."""
         return self._tell(self._parse(text, token_ids, finished=False))
 
-    def finish(self, text: str, token_ids: Sequence[int], *, is_cut: bool) -> Told:
+    def finish(self, text: str, token_ids: Sequence[int], ending: Ending) -> Told:
         """Take the last, and tell what vLLM's parser still holds back if it turned out as text."""
         told, apart = self._tell(self._parse(text, token_ids, finished=True))
         reasoning, calls = apart or Apart()
-        if not self._indexes and is_cut:
+        if not self._indexes and ending is Ending.CUT:
             told += self._blank
         elif not self._indexes:
-            rest, calls = self._left_over()
+            rest, calls = self._left_over(ending)
             told += rest
-        elif is_cut:
+        elif ending is not Ending.OVER:
             # Of a call that has only begun, vLLM makes up that it has no arguments.
             calls = tuple(replace(call, arguments="") if call.name else call for call in calls)
         else:
@@ -110,13 +111,17 @@ class Reading:
         self._told += text
         return text
 
-    def _left_over(self) -> tuple[str, tuple[CallDelta, ...]]:
+    def _left_over(self, ending: Ending) -> tuple[str, tuple[CallDelta, ...]]:
         """What the whole answer has of text, or of calls, that was not told piece by piece."""
+        if ending is Ending.STOPPED and self._parsing.must_call:
+            return "", ()  # it is of a call
         _, content, calls = self._answer.parsed()
         if calls:  # vLLM finds some behind a text only when it has all of both
             return "", _whole_calls(calls, self._parsing)
         if not content.startswith(self._told):
             return "", ()
+        if ending is Ending.STOPPED and any(mark in content for mark in CALL_MARKS):
+            return "", ()  # of a call, which vLLM takes for text while it is not whole
         return content[len(self._told) :], ()
 
 
@@ -134,11 +139,11 @@ class Gathering:
         self._answer.add(text, token_ids)
         return "", None
 
-    def finish(self, text: str, token_ids: Sequence[int], *, is_cut: bool) -> Told:
+    def finish(self, text: str, token_ids: Sequence[int], ending: Ending) -> Told:
         """Take the last, and tell everything; of an answer that was cut, no call."""
         self._answer.add(text, token_ids)
         reasoning, content, found = self._answer.parsed()
-        calls = () if is_cut else _whole_calls(found, self._parsing)
+        calls = () if ending is Ending.CUT else _whole_calls(found, self._parsing)
         if self._parsing.hide_reasoning:
             reasoning = ""
         return content, Apart(reasoning, calls) if reasoning or calls else None

@@ -79,7 +79,7 @@ class ScriptedTokenizer(tokenizer_rpc.TokenizerServiceServicer):
             field = "template_kwargs_json" if item.chat.template_kwargs_json else ""
             refused = tokenizer.Refused(
                 reason=tokenizer.REFUSAL_REASON_TEMPLATE,
-                message=f"The template refused {field}",
+                message="The template refused",
                 parameter=field,
             )
             return tokenizer.EncodeResult(refused=refused)

@@ -11,6 +11,7 @@ from tests.edge.conftest import Stage
 from tests.edge.scripted import ADAPTER, MODEL
 
 STORY = "once upon a time"
+USER = {"role": "user", "content": "hi"}
 
 
 def events_of(text: str) -> list[Any]:
@@ -314,4 +315,28 @@ async def test_what_the_tokenizer_refuses_has_the_callers_name(
     response = await stage.chat("refuse", chat_template_kwargs=kwargs)
     error = response.json()["error"]
     assert (response.status_code, error["param"]) == (400, param)
-    assert "template_kwargs_json" not in error["message"]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+@pytest.mark.parametrize(
+    ("finish", "stop_reason"),
+    [
+        (pb.Finish(reason=pb.FINISH_REASON_STOP), None),
+        (pb.Finish(reason=pb.FINISH_REASON_LENGTH), None),
+        (pb.Finish(reason=pb.FINISH_REASON_STOP, stop_text="END"), "END"),
+        (pb.Finish(reason=pb.FINISH_REASON_STOP, stop_token_id=0), 0),
+    ],
+    ids=["end", "limit", "stop-string", "stop-token"],
+)
+async def test_what_stopped_it_is_told_as_vllm_does(
+    stage: Stage, path: str, finish: pb.Finish, stop_reason: str | int | None, stream: bool
+) -> None:
+    stage.workers[0].tells = [
+        pb.Delta(text="a", started=pb.Started()),
+        pb.Delta(text="b", finish=finish),
+    ]
+    prompt = {"prompt": "a"} if path == "/v1/completions" else {"messages": [USER]}
+    response = await stage.client.post(path, json={"model": MODEL, "stream": stream, **prompt})
+    told = events_of(response.text)[-1] if stream else response.json()
+    assert told["choices"][0]["stop_reason"] == stop_reason

@@ -105,7 +105,7 @@ async def test_with_tenants_models_need_a_key_and_health_does_not() -> None:
             assert (await stage.client.get(path, headers=key)).status_code == 200
         asked = await stage.client.post("/tokenize", content=body(prompt="a"))
         assert asked.status_code == 401
-        for path in ("/health", "/healthz", "/readyz", "/metrics", "/version"):
+        for path in ("/healthz", "/readyz", "/health", "/ping", "/metrics", "/version"):
             assert (await stage.client.get(path)).status_code == 200
 
 

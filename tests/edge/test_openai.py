@@ -8,11 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.edge.ask import Ask, chat_ask, completion_ask
-from services.edge.openai import ChatBody, parse_chat
+from services.edge.openai import ASKS_NOTHING, ChatBody, parse_chat
 from services.edge.refusals import Invalid
 from services.edge.workers import Served
 
 USER = {"role": "user", "content": "hi"}
+SAID = {"role": "assistant", "content": "hello"}
+CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+OBJECT = {"response_format": {"type": "json_object"}}
 
 
 def chat(**more: Any) -> ChatBody | Invalid:
@@ -56,7 +59,41 @@ def chat(**more: Any) -> ChatBody | Invalid:
         pytest.param({"temperature": "1"}, "temperature", "invalid_value", id="text-for-number"),
         pytest.param({"temperature": 2.1}, "temperature", "invalid_value", id="too-hot"),
         pytest.param({"top_p": 0}, "top_p", "invalid_value", id="no-mass"),
-        pytest.param({"top_k": -2}, "top_k", "invalid_value", id="no-candidates"),
+        pytest.param({"top_k": -2}, "top_k", "invalid_value", id="fewer-than-no-candidates"),
+        pytest.param({"audio": {}}, "audio", "unknown_parameter", id="not-supported"),
+        pytest.param(
+            {"audio": None, "colour": 1}, "colour", "unknown_parameter", id="unknown-beside-a-null"
+        ),
+        pytest.param(
+            {"audio": None, "seed": 2**70}, "seed", "invalid_value", id="wrong-beside-a-null"
+        ),
+        pytest.param(
+            {"messages": [{**USER, "tool_calls": [CALL]}]}, "messages[0]", None, id="a-user-calls"
+        ),
+        pytest.param(
+            {"messages": [{**USER, "reasoning": "a"}]}, "messages[0]", None, id="a-user-reasons"
+        ),
+        pytest.param(
+            {"messages": [{**USER, "tool_call_id": "c"}]}, "messages[0]", None, id="a-user-answers"
+        ),
+        pytest.param(
+            {"messages": [USER, {**SAID, "tool_call_id": "c"}]},
+            "messages[1]",
+            None,
+            id="an-assistant-answers",
+        ),
+        pytest.param(
+            {"messages": [USER, {**SAID, "reasoning": "a", "reasoning_content": "b"}]},
+            "messages[1]",
+            None,
+            id="reasoning-in-two-ways",
+        ),
+        pytest.param(
+            {"messages": [USER, {**SAID, "annotations": [{}]}]},
+            "messages[1].annotations",
+            "invalid_value",
+            id="annotations",
+        ),
         pytest.param({"n": 0}, "n", "invalid_value", id="no-choice"),
         pytest.param({"n": True}, "n", "invalid_value", id="true-is-no-number"),
         pytest.param({"max_tokens": 0}, "max_tokens", "invalid_value", id="no-tokens"),
@@ -210,6 +247,86 @@ def test_a_tier_is_a_priority_class(more: dict[str, Any], priority: int, tier: s
 def test_null_is_the_same_as_absent() -> None:
     fields = dict.fromkeys(set(ChatBody.__struct_fields__) - {"model", "messages"})
     assert chat(**fields) == chat()
+
+
+def test_null_is_no_unknown_parameter() -> None:
+    """Clients send what they have, or what they got: SDKs dump unset fields as null."""
+    dumped: dict[str, Any] = {
+        **SAID,
+        "audio": None,
+        "function_call": None,
+        "annotations": [],
+        "tool_calls": None,
+    }
+    parameters = {"type": "object", "properties": {"a": {"const": None}}}
+    function = {"name": "f", "colour": None, "parameters": parameters}
+    read = chat(
+        audio=None,
+        messages=[USER, dumped, {**USER, "mood": None}],
+        tools=[{"type": "function", "function": function}],
+        logit_bias={"5": 1},
+    )
+    assert isinstance(read, ChatBody)
+    assert [message.content for message in read.messages] == ["hi", "hello", "hi"]
+    assert read.logit_bias == {5: 1}
+    assert read.tools is not None
+    assert read.tools[0].function.parameters == parameters  # a schema's nulls are its own
+
+
+@pytest.mark.parametrize(("name", "value"), ASKS_NOTHING.items(), ids=ASKS_NOTHING)
+def test_what_asks_for_nothing_is_no_unknown_parameter(name: str, value: Any) -> None:
+    assert isinstance(chat(**{name: value}), ChatBody)
+    refused = chat(**{name: 7})
+    assert isinstance(refused, Invalid)
+    assert (refused.param, refused.code) == (name, "unknown_parameter")
+
+
+def test_zero_is_not_false() -> None:
+    assert isinstance(chat(use_beam_search=0), Invalid)
+
+
+def test_nothing_is_asked_of_one_message_by_what_another_asks() -> None:
+    messages = [{**USER, "audio": None}, {**USER, "audio": {"id": "a"}}]
+    refused = chat(messages=messages)
+    assert isinstance(refused, Invalid)
+    assert refused.param == "messages[1].audio"
+
+
+def test_a_broken_body_with_a_null_is_no_json() -> None:
+    read = parse_chat(b'{"audio":null,"model":"m" oops')
+    assert isinstance(read, Invalid)
+    assert read.code == "invalid_json"
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+def test_reasoning_has_two_names(name: str) -> None:
+    messages = [USER, {**SAID, name: "Hm."}]
+    ask = chat_ask(json.dumps({"model": "m", "messages": messages}).encode())
+    assert isinstance(ask, Ask)
+    assert ask.encodes(Served("m"), "")[0].chat.messages[1].reasoning_content == "Hm."
+
+
+@pytest.mark.parametrize("top_k", [0, -1])
+def test_a_top_k_of_nothing_is_all_tokens(top_k: int) -> None:
+    ask = chat_ask(json.dumps({"model": "m", "messages": [USER], "top_k": top_k}).encode())
+    assert isinstance(ask, Ask)
+    assert ask.sampling().top_k == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [({"ignore_eos": True}, "ignore_eos"), ({"min_tokens": 2}, "min_tokens")],
+    ids=["ignore-eos", "min-tokens"],
+)
+def test_a_form_says_when_the_answer_is_over(more: dict[str, Any], param: str) -> None:
+    def ask(**more: Any) -> object:
+        return chat_ask(json.dumps({"model": "m", "messages": [USER], **more}).encode())
+
+    refused = ask(**OBJECT, **more)
+    assert isinstance(refused, Invalid)
+    assert refused.param == param
+    assert isinstance(ask(**more), Ask)
+    assert isinstance(ask(**OBJECT, min_tokens=1), Ask)
 
 
 def test_text_parts_are_joined_by_line_ends() -> None:

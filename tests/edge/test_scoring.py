@@ -146,6 +146,8 @@ async def test_many_documents_are_ranked(stage: Stage) -> None:
         pytest.param(
             {"queries": ["a", "z" * 90], "documents": ["a", "b"]}, [True, False], id="many-and-many"
         ),
+        pytest.param({"data_1": "a", "data_2": "a"}, [True], id="as-data"),
+        pytest.param({"queries": "a", "items": ["a", "z" * 90]}, [True, False], id="as-items"),
     ],
 )
 @pytest.mark.parametrize("path", ["/v1/score", "/score"])

@@ -97,6 +97,11 @@ IN_FORMAT = "response_format.json_schema.schema"
         pytest.param(
             schema_format({"type": "string", "pattern": "("}), IN_FORMAT, id="broken-pattern"
         ),
+        pytest.param(
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
+            IN_FORMAT,
+            id="no-schema",
+        ),
         pytest.param(schema_format({"not": {}}), IN_FORMAT, id="what-nobody-follows"),
         pytest.param(schema_format(nested(DEPTH_LIMIT)), IN_FORMAT, id="too-deep"),
         pytest.param(

@@ -172,6 +172,7 @@ async def test_calls_of_a_body_are_whole(stage: Stage) -> None:
         "role": "assistant",
         "content": "Wait. ",
         "refusal": None,
+        "reasoning": "Hm.",
         "reasoning_content": "Hm.",
         "tool_calls": CALLS,
     }
@@ -189,8 +190,8 @@ async def test_calls_of_a_stream_begin_with_a_name_and_go_on_with_arguments(stag
     choices = [event["choices"][0] for event in events_of(response.text)]
     assert [choice["delta"] for choice in choices] == [
         {"role": "assistant", "content": ""},
-        {"reasoning_content": "Hm"},
-        {"reasoning_content": "."},
+        {"reasoning": "Hm", "reasoning_content": "Hm"},
+        {"reasoning": ".", "reasoning_content": "."},
         {"content": "Wait. "},
         {
             "tool_calls": [

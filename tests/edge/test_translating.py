@@ -346,7 +346,7 @@ def test_a_messages_parameters_are_a_chats() -> None:
             {"output_config": {"format": {"type": "json_schema", "schema": NO_SCHEMA}}},
             "output_config.format.schema",
         ),
-        ({"mcp_servers": []}, "mcp_servers"),
+        ({"mcp_servers": [{}]}, "mcp_servers"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -169,8 +169,9 @@ def test_effort_that_the_template_does_not_read_is_named() -> None:
     assert refused.parameter == "reasoning_effort"
 
 
-def test_variables_that_are_the_renderers_own_are_named() -> None:
-    refused = render(CHATML, HELLO, template_kwargs_json='{"tools": []}')
+@pytest.mark.parametrize("given", ["[1]", '{"tools": []}'], ids=["no-object", "reserved"])
+def test_variables_at_fault_are_named(given: str) -> None:
+    refused = render(CHATML, HELLO, template_kwargs_json=given)
     assert isinstance(refused, TemplateRefused)
     assert refused.parameter == "template_kwargs_json"
 
@@ -214,17 +215,17 @@ def test_the_callers_variables_come_before_the_models() -> None:
         ),
         pytest.param(
             render(CHATML, HELLO, template_kwargs_json="[1]"),
-            "template_kwargs_json must be a JSON object",
+            "the variables of the template must be a JSON object",
             id="variables-are-no-object",
         ),
         pytest.param(
             render(CHATML, HELLO, template_kwargs_json="[" * 100_000),
-            "template_kwargs_json must be a JSON object",
+            "the variables of the template must be a JSON object",
             id="variables-are-too-deep",
         ),
         pytest.param(
             render(CHATML, HELLO, template_kwargs_json='{"messages": []}'),
-            "template_kwargs_json must not set messages",
+            "the variables of the template must not set messages",
             id="variables-replace-the-messages",
         ),
         pytest.param(

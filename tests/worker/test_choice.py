@@ -16,7 +16,10 @@ class Letters(Decoder):
         """No tokenizer is needed."""
 
     def step(self, token_id: int) -> str:
-        return chr(ord("a") + token_id)
+        return "" if self.leaves_out(token_id) else chr(ord("a") + token_id)
+
+    def leaves_out(self, token_id: int) -> bool:
+        return token_id == 25
 
 
 def choice(*stops: str, include: bool = False, after: int = 0) -> Choice:
@@ -66,6 +69,12 @@ LENGTH = End(EndReason.LENGTH)
 )
 def test_outputs_become_pieces(output: Output, piece: Piece) -> None:
     assert choice("x", "yz").advance(output) == piece
+
+
+def test_what_the_text_leaves_out_has_no_logprobs() -> None:
+    each = tuple(TokenLogprobs(TokenLogprob(token, -1.0), ()) for token in (0, 25, 1))
+    piece = choice().advance(Output([0, 25, 1], logprobs=each))
+    assert (piece.text, piece.logprobs, piece.offsets) == ("ab", (each[0], each[2]), (0, 1))
 
 
 def test_include_stop_keeps_a_stop_tokens_text() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from services.worker.choice import Choice, FinishReason, Piece
 from services.worker.engine import End, EndReason, Output
 from services.worker.parsed import ParsedChoice
-from services.worker.parsing import Apart, CallDelta, Told
+from services.worker.parsing import Apart, CallDelta, Ending, Told
 from services.worker.text import Stop, TextStream
 from tests.worker.test_choice import Letters
 
@@ -46,9 +46,9 @@ class Bracketed:
             told, self.held = told[:-1], "b"
         return told, Apart("", tuple(calls)) if calls else None
 
-    def finish(self, text: str, token_ids: Sequence[int], *, is_cut: bool) -> Told:
+    def finish(self, text: str, token_ids: Sequence[int], ending: Ending) -> Told:
         told, apart = self.feed(text, token_ids)
-        return told + ("" if is_cut else self.held), apart
+        return told + ("" if ending is Ending.CUT else self.held), apart
 
 
 def parsed(*stops: str, named: bool = False, parser: Bracketed | None = None) -> ParsedChoice:
@@ -114,6 +114,28 @@ def test_a_stop_string_drops_the_tokens_behind_it() -> None:
     assert piece.finish.stop_text == "x"
 
 
+class Braced(Bracketed):
+    """Its calls have "{" and "}" for a "v" and a "w"."""
+
+    def feed(self, text: str, token_ids: Sequence[int]) -> Told:
+        return super().feed(text.replace("v", "{").replace("w", "}"), token_ids)
+
+
+@pytest.mark.parametrize(
+    ("letters", "says"),
+    [
+        pytest.param("acvx", ("a", "c{", "STOP"), id="amid-a-call"),
+        pytest.param("acvwx", ("a", "c{}", "TOOL_CALLS"), id="behind-a-whole-call"),
+        pytest.param("abx", ("ab", "", "STOP"), id="behind-what-was-no-call"),
+    ],
+)
+def test_a_stop_string_cuts_a_call_off_as_the_limit_does(
+    letters: str, says: tuple[str, str, str]
+) -> None:
+    choice = parsed("x", parser=Braced())
+    assert told([choice.advance(Output([ord(letter) - ord("a") for letter in letters]))]) == says
+
+
 LETTERS = st.lists(st.integers(0, 4), min_size=1, max_size=30)
 
 
@@ -145,7 +167,7 @@ def test_a_choice_that_was_complete_ends_at_once() -> None:
     choice = parsed("x")
     last = choice.resume([2, 0, 23], max_tokens=9)
     assert last is not None
-    assert told([last]) == ("", "", "TOOL_CALLS")
+    assert told([last]) == ("", "", "STOP")  # amid the call
 
 
 def test_a_choice_at_its_limit_ends_at_once() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from services.worker.choice import Choice, FinishReason, Piece
 from services.worker.engine import End, EndReason, FirstToken, Output, Sampling
 from services.worker.parsed import ParsedChoice
-from services.worker.parsing import ParserBroken, Told
+from services.worker.parsing import Ending, ParserBroken, Told
 from services.worker.relay import PARSER_BROKE, Relay, Running, Started
 from services.worker.reports import Prefill
 from services.worker.requests import Accepted, Failure, FailureKind, Request, runs
@@ -52,7 +52,7 @@ class Breaks:
     def feed(self, text: str, token_ids: Sequence[int]) -> Told:
         raise ParserBroken
 
-    def finish(self, text: str, token_ids: Sequence[int], *, is_cut: bool) -> Told:
+    def finish(self, text: str, token_ids: Sequence[int], ending: Ending) -> Told:
         raise ParserBroken
 
 

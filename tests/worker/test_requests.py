@@ -61,6 +61,9 @@ A_FORM = Constraint(ConstraintKind.REGEX, ("a",))
         pytest.param(
             asking(max_tokens=2, min_tokens=3), FailureKind.INVALID, "min_tokens", id="min-over-max"
         ),
+        pytest.param(
+            asking(min_tokens=8), FailureKind.INVALID, "min_tokens", id="min-over-the-context"
+        ),
         pytest.param(asking(generated=[100]), FailureKind.INVALID, "generated", id="resumed-badly"),
         pytest.param(asking(temperature=2.1), FailureKind.INVALID, "temperature", id="too-hot"),
         pytest.param(

@@ -17,7 +17,7 @@ from tokenizers import AddedToken, Tokenizer
 from services.worker.choice import Choice, Piece
 from services.worker.engine import Constraint, ConstraintKind, End, EndReason, Output, Sampling
 from services.worker.parsed import ParsedChoice
-from services.worker.parsing import Apart, CannotParse, Parsing, Tool, ToolChoice
+from services.worker.parsing import Apart, CannotParse, Ending, Parsing, Tool, ToolChoice
 from services.worker.requests import Request
 from services.worker.text import Decoder, Stop, TextStream
 
@@ -118,7 +118,7 @@ def read(
     told = Told()
     for piece in pieces:
         told.add(*parser.feed(piece, tokenizer.encode(piece, add_special_tokens=False).ids))
-    told.add(*parser.finish("", [2], is_cut=False))
+    told.add(*parser.finish("", [2], Ending.OVER))
     return told
 
 
@@ -168,9 +168,13 @@ def test_any_split_makes_the_same_calls(
 
 
 @settings(max_examples=60)
-@given(seed=st.integers(0, 2**32), end=st.integers(1, len(TWO)))
+@given(
+    seed=st.integers(0, 2**32),
+    end=st.integers(1, len(TWO)),
+    ending=st.sampled_from([Ending.CUT, Ending.STOPPED]),
+)
 def test_what_is_cut_off_leaks_no_mark(
-    hermes: VllmParsers, tokenizer: Tokenizer, seed: int, end: int
+    hermes: VllmParsers, tokenizer: Tokenizer, seed: int, end: int, ending: Ending
 ) -> None:
     make = planned(hermes, AUTO).parser
     assert make is not None
@@ -178,12 +182,49 @@ def test_what_is_cut_off_leaks_no_mark(
     *others, last = split(TWO[:end], seed) if end > 1 else [TWO[:1]]
     for piece in others:
         told.add(*parser.feed(piece, tokenizer.encode(piece).ids))
-    told.add(*parser.finish(last, tokenizer.encode(last).ids, is_cut=True))
+    told.add(*parser.finish(last, tokenizer.encode(last).ids, ending))
     assert TWO.startswith(told.text.removesuffix(" "))
-    assert "<tool" not in told.text
+    assert "<tool_call>" not in told.text
+    # At a stop string, what is no whole mark was text.
+    assert ending is Ending.STOPPED or "<tool" not in told.text
     whole = read(hermes, tokenizer, [TWO])
     for call, complete in zip(told.calls, whole.calls, strict=False):
         assert complete["arguments"].startswith(call["arguments"])
+
+
+def test_what_looks_like_a_mark_before_a_stop_string_is_text(
+    hermes: VllmParsers, tokenizer: Tokenizer
+) -> None:
+    make = planned(hermes, AUTO).parser
+    assert make is not None
+    parser, told = make(), Told()
+    told.add(*parser.feed("I <3 you <", tokenizer.encode("I <3 you <").ids))
+    told.add(*parser.finish("", [2], Ending.STOPPED))
+    assert told.text == "I <3 you <"
+
+
+@pytest.mark.parametrize("choice", [ToolChoice.REQUIRED, ToolChoice.NAMED])
+def test_a_stop_string_in_a_call_that_must_be_leaves_no_text(
+    hermes: VllmParsers, tokenizer: Tokenizer, choice: ToolChoice
+) -> None:
+    parsing = replace(AUTO, choice=choice, tool_name="clock")
+    make = planned(hermes, parsing).parser
+    assert make is not None
+    parser, told = make(), Told()
+    begun = '<tool_call>\n{"name": "clo'
+    told.add(*parser.feed(begun, tokenizer.encode(begun).ids))
+    told.add(*parser.finish("", [2], Ending.STOPPED))
+    assert told.text == ""
+
+
+@pytest.mark.parametrize("choice", [ToolChoice.REQUIRED, ToolChoice.NAMED])
+def test_a_form_for_the_text_stands_back_where_a_call_must_be(
+    hermes: VllmParsers, choice: ToolChoice
+) -> None:
+    parsing = replace(AUTO, choice=choice, tool_name="clock")
+    form = Constraint(ConstraintKind.TEXTS, ("yes", "no"))
+    with_form, without = planned(hermes, parsing, form), planned(hermes, parsing)
+    assert with_form.sampling.constraint == without.sampling.constraint
 
 
 def choice(model: Path, plan: Request) -> ParsedChoice:

@@ -18,7 +18,7 @@ from tokenizers import AddedToken, Tokenizer
 from services.worker.choice import Choice
 from services.worker.engine import End, EndReason, Output
 from services.worker.parsed import ParsedChoice
-from services.worker.parsing import CannotParse, ParserBroken, Parsing
+from services.worker.parsing import CannotParse, Ending, ParserBroken, Parsing
 from services.worker.requests import Request
 from services.worker.text import Decoder, Stop, TextStream
 from tests.worker.test_vllm_parsing import (
@@ -372,7 +372,7 @@ def test_a_parser_that_breaks_is_named_as_that(polyglot: Model, at: str) -> None
     assert isinstance(make, partial)
     _, *others = make.args
     with pytest.raises(ParserBroken):
-        make.func(lambda: Stumbles(at), *others).finish("a", [5], is_cut=False)
+        make.func(lambda: Stumbles(at), *others).finish("a", [5], Ending.OVER)
 
 
 def test_a_parser_that_cannot_take_a_request_refuses_it(
