@@ -83,8 +83,8 @@ _GENERATING: dict[str, list[Example]] = {
     "presence_penalty": _of(0.5),
     "frequency_penalty": _of(0.5),
     "repetition_penalty": _of(1.1),
-    "min_tokens": _of(2),
-    "ignore_eos": _of(True),
+    "min_tokens": [*_of(2), *_of(2, response_format={"type": "json_object"})],
+    "ignore_eos": [*_of(True), *_of(True, structured_outputs={"choice": ["yes", "no"]})],
     "skip_special_tokens": _of(False),
     "response_format": [
         *_of({"type": "text"}, {"type": "json_object"}),
@@ -164,6 +164,8 @@ _CHAT: dict[str, list[Example]] = {
     ],
     "tool_choice": [
         *_of("none", "auto", "required", _named("f"), tools=[_TOOL]),
+        *_of("required", tools=[_TOOL], response_format={"type": "json_object"}),
+        *_of("required", tools=[_TOOL], structured_outputs={"regex": "a"}),
         *_of(_named("g"), tools=[_TOOL]),
         *_of("auto"),
     ],
@@ -187,6 +189,7 @@ _COMPLETION: dict[str, list[Example]] = {
     "prompt": _of(["a", "b"], [504, 3725], [[504], [3725, 314]], "", [], ["a"] * 129),
     "max_tokens": [*_of(4, 0), *_of(0, echo=True)],
     "suffix": _of("end"),
+    "best_of": _of(1, 2),
     "logprobs": _of(2, 21),
     "echo": _of(True),
 }

@@ -145,6 +145,7 @@ class CompletionBody(Sampling, kw_only=True, forbid_unknown_fields=True):
     prompt: str | Annotated[list[Any], Meta(extra_json_schema=PROMPTS)]
     max_tokens: Annotated[int, Meta(ge=0, le=2**31 - 1)] | None = None
     suffix: str | None = None
+    best_of: Annotated[int, Meta(ge=1, le=128)] | None = None
     logprobs: Alternatives | None = None
     echo: bool | None = None
 
@@ -263,43 +264,62 @@ def _check_chat(chat: ChatBody) -> Invalid | None:
         return Invalid(message, "continue_final_message")
     for position, said in enumerate(chat.messages):
         fault = _at_fault(said)
-        if fault:
-            return Invalid(fault, f"messages[{position}]")
+        if fault is not None:
+            message, name = fault
+            return Invalid(message, f"messages[{position}].{name}")
+    if chat.structured_outputs is not None and must_call(chat):
+        message = "structured_outputs excludes a tool_choice that demands a call"
+        return Invalid(message, "structured_outputs")
     return tools_at_fault(chat.tools, chat.tool_choice, chat.parallel_tool_calls)
 
 
-def _at_fault(message: Message) -> str | None:
-    """What is wrong with a message. The templates pass over what a role should not have."""
+def must_call(chat: ChatBody) -> bool:
+    """Whether the answer is to be calls, and nothing else."""
+    return chat.tool_choice not in (None, "none", "auto")
+
+
+# What one role alone may have: no template shows it of another.
+_OWNERS = {
+    "tool_calls": "assistant",
+    "reasoning_content": "assistant",
+    "reasoning": "assistant",
+    "annotations": "assistant",
+    "tool_call_id": "tool",
+}
+
+
+def _at_fault(message: Message) -> tuple[str, str] | None:
+    """What is wrong with a message, and the field that is at fault."""
     if message.refusal is not None:
-        return "`refusal` is not supported in messages"
-    if message.role == "assistant":
-        return _assistant_at_fault(message)
-    if message.content is None:
-        return f"A message of role `{message.role}` needs `content`"
-    if message.tool_calls or message.reasoning or message.reasoning_content:
-        name = "tool_calls" if message.tool_calls else "reasoning"
-        return f"`{name}` is only allowed in a message of role `assistant`"
+        return "`refusal` is not supported in messages", "refusal"
+    # A plain message, of which most are, has none of them.
+    extra = message.tool_calls or message.reasoning_content or message.reasoning
+    if extra or message.annotations or message.tool_call_id:
+        misplaced = _misplaced(message)
+        if misplaced is not None:
+            return misplaced
     if message.role == "tool" and not message.tool_call_id:
-        return "A message of role `tool` needs `tool_call_id`"
-    if message.role != "tool" and message.tool_call_id:
-        return "`tool_call_id` is only allowed in a message of role `tool`"
+        return "A message of role `tool` needs `tool_call_id`", "tool_call_id"
+    if message.content is None and not (message.role == "assistant" and message.tool_calls):
+        return f"A message of role `{message.role}` needs `content`", "content"
     return None
 
 
-def _assistant_at_fault(message: Message) -> str | None:
-    if message.content is None and not message.tool_calls:
-        return "A message of role `assistant` needs `content`"
-    if message.tool_call_id:
-        return "`tool_call_id` is only allowed in a message of role `tool`"
+def _misplaced(message: Message) -> tuple[str, str] | None:
+    for name, owner in _OWNERS.items():
+        if message.role != owner and getattr(message, name):
+            return f"`{name}` is only allowed in a message of role `{owner}`", name
     names = (message.reasoning, message.reasoning_content)
     if None not in names and names[0] != names[1]:
-        return "`reasoning` and `reasoning_content` are one thing, and differ"
+        return "`reasoning` and `reasoning_content` are one thing, and differ", "reasoning"
     return None
 
 
 def _check_completion(completion: CompletionBody) -> Invalid | None:
     if completion.suffix:
         return Invalid("The model cannot fill in before a suffix", "suffix")
+    if completion.best_of is not None and completion.best_of != (completion.n or 1):
+        return Invalid("best_of must be n: no choices are made to be dropped", "best_of")
     if completion.max_tokens == 0 and not completion.echo:
         return Invalid("max_tokens may be 0 only with echo", "max_tokens")
     return None

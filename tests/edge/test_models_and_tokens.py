@@ -34,7 +34,7 @@ def body(**more: Any) -> bytes:
             id="both-ends",
         ),
         pytest.param(body(messages=[]), "messages", id="no-message"),
-        pytest.param(body(messages=[{"role": "user"}]), "messages[0]", id="nothing-said"),
+        pytest.param(body(messages=[{"role": "user"}]), "messages[0].content", id="nothing-said"),
         pytest.param(body(prompt="a", colour=1), "colour", id="unknown"),
         pytest.param(b'{"prompt":"a"}', "model", id="no-model"),
     ],

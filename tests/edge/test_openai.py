@@ -42,11 +42,11 @@ def chat(**more: Any) -> ChatBody | Invalid:
             id="invented-role",
         ),
         pytest.param(
-            {"messages": [{"role": "user"}]}, "messages[0]", None, id="user-without-content"
+            {"messages": [{"role": "user"}]}, "messages[0].content", None, id="user-without-content"
         ),
         pytest.param(
             {"messages": [{"role": "tool", "content": "4"}]},
-            "messages[0]",
+            "messages[0].tool_call_id",
             None,
             id="tool-answer-without-call",
         ),
@@ -68,23 +68,32 @@ def chat(**more: Any) -> ChatBody | Invalid:
             {"audio": None, "seed": 2**70}, "seed", "invalid_value", id="wrong-beside-a-null"
         ),
         pytest.param(
-            {"messages": [{**USER, "tool_calls": [CALL]}]}, "messages[0]", None, id="a-user-calls"
+            {"messages": [{**USER, "tool_calls": [CALL]}]},
+            "messages[0].tool_calls",
+            None,
+            id="a-user-calls",
         ),
         pytest.param(
-            {"messages": [{**USER, "reasoning": "a"}]}, "messages[0]", None, id="a-user-reasons"
+            {"messages": [{**USER, "reasoning": "a"}]},
+            "messages[0].reasoning",
+            None,
+            id="a-user-reasons",
         ),
         pytest.param(
-            {"messages": [{**USER, "tool_call_id": "c"}]}, "messages[0]", None, id="a-user-answers"
+            {"messages": [{**USER, "tool_call_id": "c"}]},
+            "messages[0].tool_call_id",
+            None,
+            id="a-user-answers",
         ),
         pytest.param(
             {"messages": [USER, {**SAID, "tool_call_id": "c"}]},
-            "messages[1]",
+            "messages[1].tool_call_id",
             None,
             id="an-assistant-answers",
         ),
         pytest.param(
             {"messages": [USER, {**SAID, "reasoning": "a", "reasoning_content": "b"}]},
-            "messages[1]",
+            "messages[1].reasoning",
             None,
             id="reasoning-in-two-ways",
         ),
@@ -279,6 +288,21 @@ def test_what_asks_for_nothing_is_no_unknown_parameter(name: str, value: Any) ->
     refused = chat(**{name: 7})
     assert isinstance(refused, Invalid)
     assert (refused.param, refused.code) == (name, "unknown_parameter")
+
+
+@pytest.mark.parametrize(("n", "best_of"), [(None, 1), (2, 2)])
+def test_best_of_may_say_what_n_does(n: int | None, best_of: int) -> None:
+    read = completion_ask(
+        json.dumps({"model": "m", "prompt": "a", "n": n, "best_of": best_of}).encode()
+    )
+    assert isinstance(read, Ask)
+
+
+def test_a_form_beside_a_demanded_call_is_named() -> None:
+    tool = {"type": "function", "function": {"name": "f"}}
+    refused = chat(tools=[tool], tool_choice="required", structured_outputs={"regex": "a"})
+    assert isinstance(refused, Invalid)
+    assert refused.param == "structured_outputs"
 
 
 def test_zero_is_not_false() -> None:
