@@ -166,6 +166,7 @@ _CHAT: dict[str, list[Example]] = {
         *_of("none", "auto", "required", _named("f"), tools=[_TOOL]),
         *_of("required", tools=[_TOOL], response_format={"type": "json_object"}),
         *_of("required", tools=[_TOOL], structured_outputs={"regex": "a"}),
+        *_of("required", tools=[_TOOL], min_tokens=2),
         *_of(_named("g"), tools=[_TOOL]),
         *_of("auto"),
     ],

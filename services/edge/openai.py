@@ -267,15 +267,21 @@ def _check_chat(chat: ChatBody) -> Invalid | None:
         if fault is not None:
             message, name = fault
             return Invalid(message, f"messages[{position}].{name}")
-    if chat.structured_outputs is not None and must_call(chat):
-        message = "structured_outputs excludes a tool_choice that demands a call"
-        return Invalid(message, "structured_outputs")
+    if chat.tool_choice not in (None, "none", "auto"):
+        clash = _beside_a_call(chat)
+        if clash is not None:
+            return clash
     return tools_at_fault(chat.tools, chat.tool_choice, chat.parallel_tool_calls)
 
 
-def must_call(chat: ChatBody) -> bool:
-    """Whether the answer is to be calls, and nothing else."""
-    return chat.tool_choice not in (None, "none", "auto")
+def _beside_a_call(chat: ChatBody) -> Invalid | None:
+    """What a demanded call leaves no room for. OpenAI's form is of the content, which is empty."""
+    if chat.structured_outputs is not None:
+        message = "structured_outputs excludes a tool_choice that demands a call"
+        return Invalid(message, "structured_outputs")
+    if chat.min_tokens:  # a call ends where it ends; to go on would be to call again
+        return Invalid("min_tokens excludes a tool_choice that demands a call", "min_tokens")
+    return None
 
 
 # What one role alone may have: no template shows it of another.

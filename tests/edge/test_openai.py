@@ -300,9 +300,10 @@ def test_best_of_may_say_what_n_does(n: int | None, best_of: int) -> None:
 
 def test_a_form_beside_a_demanded_call_is_named() -> None:
     tool = {"type": "function", "function": {"name": "f"}}
-    refused = chat(tools=[tool], tool_choice="required", structured_outputs={"regex": "a"})
-    assert isinstance(refused, Invalid)
-    assert refused.param == "structured_outputs"
+    for beside in ({"structured_outputs": {"regex": "a"}}, {"min_tokens": 9}):
+        refused = chat(tools=[tool], tool_choice="required", **beside)
+        assert isinstance(refused, Invalid)
+        assert refused.param in beside
 
 
 def test_zero_is_not_false() -> None:
