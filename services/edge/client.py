@@ -13,7 +13,7 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from services.edge import metrics, request_ids
-from services.edge.refusals import CLOSE, Answer, BodyTooSlow, answer, unreadable
+from services.edge.apis.refusals import CLOSE, Answer, BodyTooSlow, answer, unreadable
 from services.edge.transports import HeadTransport, PlainTransport
 
 LAST_CALL_S = 0.3

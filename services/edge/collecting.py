@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field, replace
 
+from services.edge.apis.logprobs import Entry
+from services.edge.apis.refusals import Refusal
+from services.edge.apis.writing import CallDelta, Choice, Closing, Stop
 from services.edge.exchange import Exchange
-from services.edge.logprobs import Entry
-from services.edge.refusals import Refusal
-from services.edge.writing import CallDelta, Choice, Closing, Stop
 
 
 @dataclass(slots=True)

@@ -4,8 +4,8 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from services.edge.apis.refusals import Answer, Refusal, UnknownPath, WrongMethod, answer
 from services.edge.http import Message, Receive, Send
-from services.edge.refusals import Answer, Refusal, UnknownPath, WrongMethod, answer
 
 Enter = Callable[[Message, Receive, Send], Awaitable[None]]
 

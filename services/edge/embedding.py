@@ -13,12 +13,12 @@ import grpc
 from headway.scheduler.v1 import scheduler_pb2 as scheduler
 from headway.worker.v1 import worker_pb2 as worker
 from services.edge import wire
+from services.edge.apis.openai_embeddings import TOTAL_TOKENS_LIMIT, Input
+from services.edge.apis.refusals import Invalid, Refusal, Unavailable, too_long
 from services.edge.encoding import Encoded
 from services.edge.fitting import misfit
 from services.edge.inquiry import Caller
-from services.edge.openai_embeddings import TOTAL_TOKENS_LIMIT, Input
 from services.edge.placing import Placed
-from services.edge.refusals import Invalid, Refusal, Unavailable, too_long
 from services.edge.relay import Hops
 from services.edge.several import each
 from services.edge.workers import Served

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import msgspec
 
+from services.edge.apis.openai_embeddings import EmbeddingAsk, wrong_dimensions
+from services.edge.apis.refusals import Refusal
 from services.edge.embedding import Embedding
 from services.edge.inquiry import Caller, Reply
-from services.edge.openai_embeddings import EmbeddingAsk, wrong_dimensions
-from services.edge.refusals import Refusal
 from services.edge.relay import Hops
 from services.edge.vectors import shortened, written
 

@@ -15,8 +15,8 @@ from tenacity import (
 
 from headway.tokenizer.v1 import tokenizer_pb2 as pb
 from headway.tokenizer.v1 import tokenizer_pb2_grpc as rpc
+from services.edge.apis.refusals import Invalid, Refusal, Unavailable, UnknownModel
 from services.edge.conversation import Conversation
-from services.edge.refusals import Invalid, Refusal, Unavailable, UnknownModel
 from services.serving import CHANNEL_OPTIONS
 
 ATTEMPTS = 4

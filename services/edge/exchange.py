@@ -11,14 +11,14 @@ from functools import partial
 from typing import Any
 
 from headway.worker.v1 import worker_pb2 as pb
-from services.edge import logprobs
-from services.edge.ask import Ask
+from services.edge.apis import logprobs
+from services.edge.apis.ask import Ask
+from services.edge.apis.logprobs import Awaiting, Entry
+from services.edge.apis.refusals import Broken, Refusal
+from services.edge.apis.writing import CallDelta, Head, New, Stop, Usage, Writer
 from services.edge.inbox import Inbox, Lane
 from services.edge.ledger import Ledger
-from services.edge.logprobs import Awaiting, Entry
-from services.edge.refusals import Broken, Refusal
 from services.edge.relay import Hops, Order, Relay
-from services.edge.writing import CallDelta, Head, New, Stop, Usage, Writer
 
 Deltas = list[tuple[Relay, pb.Delta]]
 

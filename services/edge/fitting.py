@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from services.edge.refusals import Refusal, UnknownModel, WrongKind
+from services.edge.apis.refusals import Refusal, UnknownModel, WrongKind
 from services.edge.workers import Pool
 
 

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from services.edge import metrics
+from services.edge.apis.refusals import Refusal, Unauthorized, Unavailable
 from services.edge.client import CLIENT
 from services.edge.doors import Enter
 from services.edge.fitting import named
@@ -12,7 +13,6 @@ from services.edge.fleet import Fleet
 from services.edge.http import JSON, Message, Receive, Send, send_answer, send_body
 from services.edge.inquiry import Caller, Inquiry, Reply
 from services.edge.reception import Reception
-from services.edge.refusals import Refusal, Unauthorized, Unavailable
 from services.edge.visits import CLIENT_LEFT, Inquired, Visits, watched
 
 

@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from services.edge import refusals
-from services.edge.refusals import Answer, Invalid, Refusal
+from services.edge.apis import refusals
+from services.edge.apis.refusals import Answer, Invalid, Refusal
 from services.edge.tenants import Headers, bearer
 
 

@@ -6,25 +6,25 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from services.edge import wire
-from services.edge.apis import Messages
-from services.edge.doors import Door
-from services.edge.encoding import Encoded
-from services.edge.fitting import misfit
-from services.edge.glances import glanced
-from services.edge.http import JSON, Message, Receive, Send, send_answer, send_body
-from services.edge.inquiry import Caller, Inquiry, Reply
-from services.edge.messages import read_count
-from services.edge.openai import ChatBody
-from services.edge.reception import Reception
-from services.edge.refusals import (
+from services.edge.apis.generating import Messages
+from services.edge.apis.messages import read_count
+from services.edge.apis.openai import ChatBody
+from services.edge.apis.refusals import (
     Invalid,
     Refusal,
     Unauthorized,
     UnknownResponse,
     answer,
 )
+from services.edge.apis.response_items import page, read_page
+from services.edge.doors import Door
+from services.edge.encoding import Encoded
+from services.edge.fitting import misfit
+from services.edge.glances import glanced
+from services.edge.http import JSON, Message, Receive, Send, send_answer, send_body
+from services.edge.inquiry import Caller, Inquiry, Reply
+from services.edge.reception import Reception
 from services.edge.relay import Hops
-from services.edge.response_items import page, read_page
 from services.edge.shelf import Shelf
 from services.edge.tenants import bearer
 

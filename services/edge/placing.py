@@ -9,9 +9,9 @@ import grpc
 from headway.scheduler.v1 import scheduler_pb2 as pb
 from headway.scheduler.v1 import scheduler_pb2_grpc as rpc
 from services.edge import fallback
+from services.edge.apis.refusals import Invalid, Overloaded, Refusal, Unavailable, UnknownModel
 from services.edge.conversation import Conversation
 from services.edge.fleet import Fleet
-from services.edge.refusals import Invalid, Overloaded, Refusal, Unavailable, UnknownModel
 from services.edge.workers import Served
 
 Item = pb.PlaceItem | pb.FinishRequest | str  # to place, to report, to withdraw

@@ -4,14 +4,14 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 
-from services.edge import events, openapi
+from services.edge.apis import events, openapi
+from services.edge.apis.refusals import Unauthorized, Unavailable, UnknownModel, answer
 from services.edge.config import Config
 from services.edge.doors import Door
 from services.edge.fleet import Fleet
 from services.edge.glances import glanced
 from services.edge.http import JSON, Message, Receive, Send, send_answer, send_body
 from services.edge.reception import Reception
-from services.edge.refusals import Unauthorized, Unavailable, UnknownModel, answer
 from services.edge.tenants import key_or_bearer
 from services.edge.workers import Pool
 

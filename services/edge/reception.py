@@ -4,10 +4,8 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from services.edge.config import Config
-from services.edge.http import APPLICATION_JSON, Receive, is_json, read_body
-from services.edge.openai import INVALID_JSON
-from services.edge.refusals import (
+from services.edge.apis.openai import INVALID_JSON
+from services.edge.apis.refusals import (
     BodyTooLarge,
     BodyTooSlow,
     Compressed,
@@ -16,6 +14,8 @@ from services.edge.refusals import (
     Refusal,
     Unauthorized,
 )
+from services.edge.config import Config
+from services.edge.http import APPLICATION_JSON, Receive, is_json, read_body
 from services.edge.tenants import Tenants
 from services.edge.visits import Visit
 

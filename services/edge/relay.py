@@ -18,15 +18,15 @@ from headway.scheduler.v1 import scheduler_pb2 as scheduler
 from headway.tokenizer.v1 import tokenizer_pb2 as tokenizer
 from headway.worker.v1 import worker_pb2 as worker
 from services.edge import resume
+from services.edge.apis.openai import Prompt
+from services.edge.apis.refusals import Broken, Invalid, Refusal, Unavailable, too_long
 from services.edge.channels import Channels
 from services.edge.encoding import Encoded, Encoders
 from services.edge.fleet import Fleet
 from services.edge.inbox import Inbox
 from services.edge.ledger import Ledger
-from services.edge.openai import Prompt
 from services.edge.pipe import Pipe, Pipes
 from services.edge.placing import Placed, Placer
-from services.edge.refusals import Broken, Invalid, Refusal, Unavailable, too_long
 from services.edge.wire import parameter_of, prompt_parameter, without_prompt
 
 

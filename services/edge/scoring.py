@@ -12,11 +12,11 @@ from typing import Any
 
 import msgspec
 
+from services.edge.apis.openai_embeddings import Input
+from services.edge.apis.openai_scoring import RerankAsk, ScoreAsk
+from services.edge.apis.refusals import Refusal
 from services.edge.embedding import Embedded, Embedding
 from services.edge.inquiry import Caller, Reply
-from services.edge.openai_embeddings import Input
-from services.edge.openai_scoring import RerankAsk, ScoreAsk
-from services.edge.refusals import Refusal
 from services.edge.relay import Hops
 from services.edge.similarity import Vector, best, cosines
 

@@ -7,10 +7,22 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from services.edge import events, metrics, request_ids
+from services.edge import metrics, request_ids
 from services.edge.accounts import Accounts
-from services.edge.apis import Api, apis
-from services.edge.ask import Ask
+from services.edge.apis import events
+from services.edge.apis.ask import Ask
+from services.edge.apis.generating import Api, apis
+from services.edge.apis.openai_embeddings import parse_embedding
+from services.edge.apis.openai_scoring import parse_rerank, parse_score
+from services.edge.apis.openai_tokens import parse_detokenize, parse_tokenize
+from services.edge.apis.refusals import (
+    Defective,
+    Refusal,
+    Unauthorized,
+    Unavailable,
+    UnknownPath,
+    answer,
+)
 from services.edge.client import CLIENT
 from services.edge.collecting import Collector
 from services.edge.config import Config
@@ -24,19 +36,8 @@ from services.edge.http import JSON, Message, Receive, Send, send_answer, send_b
 from services.edge.inquiries import Inquiries
 from services.edge.inquiry import Inquiry
 from services.edge.lookups import KeptResponses, counting
-from services.edge.openai_embeddings import parse_embedding
-from services.edge.openai_scoring import parse_rerank, parse_score
-from services.edge.openai_tokens import parse_detokenize, parse_tokenize
 from services.edge.reading import Reading
 from services.edge.reception import Reception
-from services.edge.refusals import (
-    Defective,
-    Refusal,
-    Unauthorized,
-    Unavailable,
-    UnknownPath,
-    answer,
-)
 from services.edge.relay import Hops
 from services.edge.scoring import Scoring
 from services.edge.shelf import Shelf

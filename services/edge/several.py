@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
-from services.edge.refusals import Refusal
+from services.edge.apis.refusals import Refusal
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from sys import getsizeof
 
-from services.edge.openai import Message, text_of
-from services.edge.response_items import Listed, response_of
+from services.edge.apis.openai import Message, text_of
+from services.edge.apis.response_items import Listed, response_of
 
 COUNT_LIMIT = 10_000
 ENTRY_BYTES = 2_048  # of the objects around the texts

@@ -1,10 +1,10 @@
 """An answer that is streamed: its events, written as its exchange brings what they tell."""
 
+from services.edge.apis.refusals import Refusal
+from services.edge.apis.writing import Closing, Extras, New
 from services.edge.client import Client
 from services.edge.exchange import Deltas, Exchange
 from services.edge.http import Headers, Send
-from services.edge.refusals import Refusal
-from services.edge.writing import Closing, Extras, New
 
 STREAM_HEADERS = (
     (b"content-type", b"text/event-stream; charset=utf-8"),

@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from services.edge.refusals import Unauthorized
+from services.edge.apis.refusals import Unauthorized
 
 ANONYMOUS = ""
 Headers = Mapping[bytes, bytes]

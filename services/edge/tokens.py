@@ -7,10 +7,10 @@ import msgspec
 
 from headway.tokenizer.v1 import tokenizer_pb2 as tokenizer
 from services.edge import wire
+from services.edge.apis.openai_tokens import DetokenizeBody, TokenizeAsk
+from services.edge.apis.refusals import Invalid, Refusal, UnknownModel
 from services.edge.encoding import Encoded
 from services.edge.inquiry import Caller, Reply
-from services.edge.openai_tokens import DetokenizeBody, TokenizeAsk
-from services.edge.refusals import Invalid, Refusal, UnknownModel
 from services.edge.relay import Hops
 from services.edge.workers import Pool, Served
 

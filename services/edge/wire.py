@@ -4,8 +4,8 @@ import msgspec
 
 from headway.tokenizer.v1 import tokenizer_pb2 as tokenizer
 from headway.worker.v1 import worker_pb2 as worker
-from services.edge import tools
-from services.edge.openai import (
+from services.edge.apis import tools
+from services.edge.apis.openai import (
     ChatBody,
     Message,
     Prompt,

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from services.edge.conformance import page, rows
-from services.edge.declarations import DOORS, Door
+from services.edge.apis.conformance import page, rows
+from services.edge.apis.declarations import DOORS, Door
 
 PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
 
@@ -26,4 +26,5 @@ def test_what_is_not_honoured_is_named(door: Door) -> None:
 
 
 def test_the_page_is_made_from_the_code() -> None:
-    assert PAGE.read_text() == page(), "run `python -m services.edge.conformance > " + str(PAGE)
+    remedy = f"run `python -m services.edge.apis.conformance > {PAGE}`"
+    assert PAGE.read_text() == page(), remedy

@@ -9,12 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.worker.v1 import worker_pb2 as pb
-from services.edge import events, fallback, message_events, resume
+from services.edge import fallback, resume
 from services.edge.accounts import Accounts
-from services.edge.config import Config
-from services.edge.gathering import Gathering
-from services.edge.ledger import STAGES, Ledger
-from services.edge.refusals import (
+from services.edge.apis import events, message_events
+from services.edge.apis.refusals import (
     BodyTooLarge,
     BodyTooSlow,
     Broken,
@@ -35,10 +33,13 @@ from services.edge.refusals import (
     answer,
     fault,
 )
+from services.edge.apis.writing import Extras, Head, New
+from services.edge.config import Config
+from services.edge.gathering import Gathering
+from services.edge.ledger import STAGES, Ledger
 from services.edge.tenants import ANONYMOUS, Tenants, read_tenants
 from services.edge.workers import Served, Worker, pools_of
 from services.edge.workers import served as served_as
-from services.edge.writing import Extras, Head, New
 
 durations = st.lists(st.tuples(st.sampled_from(STAGES), st.floats(0, 10)), max_size=30)
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
+from services.edge.apis.refusals import UnknownPath, WrongMethod, answer
 from services.edge.cors import Cors
 from services.edge.doors import Door, Doors, closed
 from services.edge.http import is_json
 from services.edge.reception import Reception
-from services.edge.refusals import UnknownPath, WrongMethod, answer
 from tests.edge.conftest import Stage, staged
 from tests.edge.scripted import MODEL
 

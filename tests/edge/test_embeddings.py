@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.scheduler.v1 import scheduler_pb2 as scheduler
+from services.edge.apis.openai_embeddings import INPUTS_LIMIT, EmbeddingAsk, Input, parse_embedding
+from services.edge.apis.refusals import Invalid
 from services.edge.config import Config
 from services.edge.embedding import AT_ONCE
-from services.edge.openai_embeddings import INPUTS_LIMIT, EmbeddingAsk, Input, parse_embedding
-from services.edge.refusals import Invalid
 from services.edge.tenants import read_tenants
 from services.edge.vectors import shortened, written
 from tests.edge.conftest import Stage, staged

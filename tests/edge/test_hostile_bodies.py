@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from services.edge.declarations import DOORS, Door
-from services.edge.refusals import MESSAGE_LIMIT, PARAM_LIMIT, Invalid, fault
+from services.edge.apis.declarations import DOORS, Door
+from services.edge.apis.refusals import MESSAGE_LIMIT, PARAM_LIMIT, Invalid, fault
 
 WHOLE = [
     *(b"", b"[]", b'"x"', b"null", b"1", b"true", b"{", b"{}", b"\xff\xfe", b"\xef\xbb\xbf{}"),

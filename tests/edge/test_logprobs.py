@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headway.worker.v1 import worker_pb2 as pb
-from services.edge import logprobs
-from services.edge.logprobs import Awaiting, Entry, Likelihood
+from services.edge.apis import logprobs
+from services.edge.apis.logprobs import Awaiting, Entry, Likelihood
 
 TAIL = "💡".encode()
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from headway.scheduler.v1 import scheduler_pb2 as scheduler
 from headway.worker.v1 import worker_pb2 as worker
-from services.edge.ask import Ask, chat_ask
+from services.edge.apis.ask import Ask, chat_ask
 from services.edge.conversation import Conversation, StreamClosed
 from services.edge.exchange import Exchange
 from services.edge.ledger import Ledger

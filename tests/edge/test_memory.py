@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from headway.worker.v1 import worker_pb2 as worker
-from services.edge.ask import Ask
+from services.edge.apis.ask import Ask
 from services.edge.exchange import Exchange
 from services.edge.inbox import Inbox
 from tests.edge.conftest import Stage

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from services.edge.openai_tokens import parse_detokenize, parse_tokenize
-from services.edge.refusals import Invalid
+from services.edge.apis.openai_tokens import parse_detokenize, parse_tokenize
+from services.edge.apis.refusals import Invalid
 from services.edge.tenants import read_tenants
 from services.edge.workers import Pool
 from tests.edge.conftest import Stage, staged

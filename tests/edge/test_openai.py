@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.edge.ask import Ask, chat_ask, completion_ask
-from services.edge.openai import ASKS_NOTHING, ChatBody, parse_chat
-from services.edge.refusals import Invalid
+from services.edge.apis.ask import Ask, chat_ask, completion_ask
+from services.edge.apis.openai import ASKS_NOTHING, ChatBody, parse_chat
+from services.edge.apis.refusals import Invalid
 from services.edge.workers import Served
 
 USER = {"role": "user", "content": "hi"}

@@ -6,8 +6,8 @@ import jsonschema_rs
 import pytest
 import schemathesis
 
-from services.edge.declarations import DOORS, Door
-from services.edge.openapi import document, page
+from services.edge.apis.declarations import DOORS, Door
+from services.edge.apis.openapi import document, page
 from tests.edge.conftest import Stage
 
 DESCRIBED = json.loads(document())

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.edge.openai_scoring import RerankAsk, ScoreAsk, parse_rerank, parse_score
-from services.edge.refusals import Invalid
+from services.edge.apis.openai_scoring import RerankAsk, ScoreAsk, parse_rerank, parse_score
+from services.edge.apis.refusals import Invalid
 from services.edge.similarity import best, cosines
 from tests.edge.conftest import Stage, staged
 from tests.edge.scripted import CONTEXT, EMBEDDING_MODEL, MODEL

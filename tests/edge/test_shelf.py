@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.edge.apis.openai import Message
+from services.edge.apis.refusals import Invalid, UnknownResponse
 from services.edge.lookups import input_items
 from services.edge.lookups import kept as look_up
-from services.edge.openai import Message
-from services.edge.refusals import Invalid, UnknownResponse
 from services.edge.shelf import ENTRY_BYTES, Conversation, Kept, Shelf
 
 

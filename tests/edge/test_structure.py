@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from headway.worker.v1 import worker_pb2 as worker
-from services.edge.ask import Ask, chat_ask
-from services.edge.refusals import Invalid
-from services.edge.structure import CHOICES_LIMIT, DEPTH_LIMIT, LIMIT_BYTES
+from services.edge.apis.ask import Ask, chat_ask
+from services.edge.apis.refusals import Invalid
+from services.edge.apis.structure import CHOICES_LIMIT, DEPTH_LIMIT, LIMIT_BYTES
 
 USER = {"role": "user", "content": "hi"}
 SCHEMA: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "integer"}}}

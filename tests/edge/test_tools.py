@@ -7,9 +7,9 @@ import pytest
 
 from headway.worker.v1 import worker_pb2 as pb
 from services.edge import resume
-from services.edge.openai import ChatBody, parse_chat
-from services.edge.refusals import Invalid
-from services.edge.tools import TOOLS_LIMIT
+from services.edge.apis.openai import ChatBody, parse_chat
+from services.edge.apis.refusals import Invalid
+from services.edge.apis.tools import TOOLS_LIMIT
 from tests.edge.conftest import Stage
 from tests.edge.test_generating import events_of
 

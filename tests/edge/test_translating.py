@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from services.edge.ask import Ask
-from services.edge.message_events import MESSAGES
-from services.edge.messages import read_count, read_messages
-from services.edge.openai import ChatBody, text_of
-from services.edge.refusals import Invalid
-from services.edge.response_events import ResponsesForm
-from services.edge.responses import ResponsesAsk, read_responses
+from services.edge.apis.ask import Ask
+from services.edge.apis.message_events import MESSAGES
+from services.edge.apis.messages import read_count, read_messages
+from services.edge.apis.openai import ChatBody, text_of
+from services.edge.apis.refusals import Invalid
+from services.edge.apis.response_events import ResponsesForm
+from services.edge.apis.responses import ResponsesAsk, read_responses
 from tests.edge.test_tools import SCHEMA
 
 TOOL = {"type": "function", "name": "f", "parameters": SCHEMA}

@@ -3,8 +3,8 @@
 import httpx
 import pytest
 
-from services.edge.conformance import Row, rows
-from services.edge.declarations import DOORS
+from services.edge.apis.conformance import Row, rows
+from services.edge.apis.declarations import DOORS
 
 pytestmark = pytest.mark.vllm
 

@@ -16,8 +16,8 @@ from schemathesis import Case, GenerationMode
 from schemathesis.checks import positive_data_acceptance
 from schemathesis.schemas import BaseSchema
 
-from services.edge.declarations import DOORS, Door
-from services.edge.openapi import GLANCES
+from services.edge.apis.declarations import DOORS, Door
+from services.edge.apis.openapi import GLANCES
 from tests.system import System
 
 EXAMPLES = settings(

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from services.edge.refusals import Answer, Fault, Overloaded, Refusal, fault
-from services.edge.writing import (
+from services.edge.apis.refusals import Answer, Fault, Overloaded, Refusal, fault
+from services.edge.apis.writing import (
     CallDelta,
     Carry,
     Choice,

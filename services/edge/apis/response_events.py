@@ -10,13 +10,23 @@ from typing import Any
 
 import msgspec
 
-from services.edge import logprobs
-from services.edge.events import DONE
-from services.edge.logprobs import Entry
-from services.edge.openai import Function, Message, ToolCall
-from services.edge.refusals import Invalid, Overloaded, Refusal, fault
-from services.edge.responses import NamedFunction, ResponsesBody
-from services.edge.writing import CallDelta, Carry, Choice, Closing, Extras, Head, New, Usage, Write
+from services.edge.apis import logprobs
+from services.edge.apis.events import DONE
+from services.edge.apis.logprobs import Entry
+from services.edge.apis.openai import Function, Message, ToolCall
+from services.edge.apis.refusals import Invalid, Overloaded, Refusal, fault
+from services.edge.apis.responses import NamedFunction, ResponsesBody
+from services.edge.apis.writing import (
+    CallDelta,
+    Carry,
+    Choice,
+    Closing,
+    Extras,
+    Head,
+    New,
+    Usage,
+    Write,
+)
 
 _json = msgspec.json.encode
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from services.edge.openai import PROMPTS, Positive, Prompt, is_prompt, one_or_many, parse
-from services.edge.refusals import Invalid
+from services.edge.apis.openai import PROMPTS, Positive, Prompt, is_prompt, one_or_many, parse
+from services.edge.apis.refusals import Invalid
 
 INPUTS_LIMIT = 2048  # OpenAI's
 TOTAL_TOKENS_LIMIT = 300_000  # OpenAI's, over all inputs of a request

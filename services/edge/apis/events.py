@@ -11,11 +11,21 @@ from typing import Any
 
 import msgspec
 
-from services.edge import logprobs
-from services.edge.logprobs import Entry
-from services.edge.refusals import Refusal, answer
+from services.edge.apis import logprobs
+from services.edge.apis.logprobs import Entry
+from services.edge.apis.refusals import Refusal, answer
+from services.edge.apis.writing import (
+    CallDelta,
+    Carry,
+    Choice,
+    Closing,
+    Extras,
+    Head,
+    New,
+    Usage,
+    Write,
+)
 from services.edge.workers import Pool
-from services.edge.writing import CallDelta, Carry, Choice, Closing, Extras, Head, New, Usage, Write
 
 DONE = b"data: [DONE]\n\n"
 

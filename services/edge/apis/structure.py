@@ -11,7 +11,7 @@ from llguidance import LLMatcher
 from msgspec import Struct
 
 from headway.worker.v1 import worker_pb2 as worker
-from services.edge.refusals import Invalid
+from services.edge.apis.refusals import Invalid
 
 LIMIT_BYTES = 64 * 2**10
 """Of a schema, an expression or a grammar: compiling takes time that grows with it."""

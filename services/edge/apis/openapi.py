@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from services.edge import answers
-from services.edge.declarations import DOORS, Door
-from services.edge.response_items import Page
+from services.edge.apis import answers
+from services.edge.apis.declarations import DOORS, Door
+from services.edge.apis.response_items import Page
 
 _ABOUT = (
     "`HEAD` enters where `GET` does. `OPTIONS` is 204 with `Allow`; any other method is 405 with "
@@ -123,7 +123,7 @@ def document() -> bytes:
         "security": [{}, {"key": []}],
     }
     # Two types of one name are told apart by their modules, which are nobody's concern outside.
-    return re.sub(rb"services\.edge\.(\w)(\w*)\.", _of_module, msgspec.json.encode(whole))
+    return re.sub(rb"services\.edge\.apis\.(\w)(\w*)\.", _of_module, msgspec.json.encode(whole))
 
 
 def _of_module(found: re.Match[bytes]) -> bytes:

@@ -10,9 +10,9 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
-from services.edge.openai import parse
-from services.edge.openai_embeddings import INPUTS_LIMIT, Input, Priority
-from services.edge.refusals import Invalid
+from services.edge.apis.openai import parse
+from services.edge.apis.openai_embeddings import INPUTS_LIMIT, Input, Priority
+from services.edge.apis.refusals import Invalid
 
 Text = Annotated[str, Meta(min_length=1)]
 

@@ -11,9 +11,9 @@ from urllib.parse import parse_qsl
 import msgspec
 from msgspec import Meta, Struct
 
-from services.edge.openai import read_part
-from services.edge.refusals import Invalid
-from services.edge.responses import CallItem, InputText, Item, OutputItem, OutputText, SaidItem
+from services.edge.apis.openai import read_part
+from services.edge.apis.refusals import Invalid
+from services.edge.apis.responses import CallItem, InputText, Item, OutputItem, OutputText, SaidItem
 
 _PREFIXES = {SaidItem: "msg", CallItem: "fc", OutputItem: "fco"}
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from services.edge.logprobs import Entry
-from services.edge.refusals import Refusal
+from services.edge.apis.logprobs import Entry
+from services.edge.apis.refusals import Refusal
 
 # Sends a part of a body; false when it could not.
 Write = Callable[[bytes], bool]

@@ -9,22 +9,22 @@ from typing import Any
 
 import msgspec
 
-from services.edge import answers
-from services.edge.ask import Ask, chat_ask, completion_ask
-from services.edge.message_events import MESSAGES
-from services.edge.messages import CountBody, MessagesBody, read_count, read_messages
-from services.edge.openai import ChatBody, CompletionBody
-from services.edge.openai_embeddings import EmbeddingBody, parse_embedding, wrong_dimensions
-from services.edge.openai_scoring import RerankBody, ScoreBody, parse_rerank, parse_score
-from services.edge.openai_tokens import (
+from services.edge.apis import answers
+from services.edge.apis.ask import Ask, chat_ask, completion_ask
+from services.edge.apis.message_events import MESSAGES
+from services.edge.apis.messages import CountBody, MessagesBody, read_count, read_messages
+from services.edge.apis.openai import ChatBody, CompletionBody
+from services.edge.apis.openai_embeddings import EmbeddingBody, parse_embedding, wrong_dimensions
+from services.edge.apis.openai_scoring import RerankBody, ScoreBody, parse_rerank, parse_score
+from services.edge.apis.openai_tokens import (
     DetokenizeBody,
     TokenizeBody,
     parse_detokenize,
     parse_tokenize,
 )
-from services.edge.refusals import Invalid
-from services.edge.response_events import ResponsesForm
-from services.edge.responses import Referring, ResponsesBody, read_responses
+from services.edge.apis.refusals import Invalid
+from services.edge.apis.response_events import ResponsesForm
+from services.edge.apis.responses import Referring, ResponsesBody, read_responses
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from services.edge.refusals import Invalid
-from services.edge.structure import ResponseFormat, StructuredOutputs
-from services.edge.tools import ToolChoice, Tools, tools_at_fault
+from services.edge.apis.refusals import Invalid
+from services.edge.apis.structure import ResponseFormat, StructuredOutputs
+from services.edge.apis.tools import ToolChoice, Tools, tools_at_fault
 
 Unit = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]

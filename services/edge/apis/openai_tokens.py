@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from services.edge.openai import ChatBody, Message, TokenId, check_chat, parse
-from services.edge.refusals import Invalid
-from services.edge.tools import Tools
+from services.edge.apis.openai import ChatBody, Message, TokenId, check_chat, parse
+from services.edge.apis.refusals import Invalid
+from services.edge.apis.tools import Tools
 
 
 class TokenizeBody(Struct, forbid_unknown_fields=True):

@@ -6,15 +6,15 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from services.edge import message_events
-from services.edge.ask import Ask, chat_ask, completion_ask
-from services.edge.message_events import MESSAGES
-from services.edge.messages import in_messages_words, read_messages
-from services.edge.openai import Message
-from services.edge.refusals import Answer, Invalid, Refusal, UnknownItem, answer
-from services.edge.response_events import Keep, ResponsesForm
-from services.edge.response_items import asked_items, listed
-from services.edge.responses import Referring, ResponsesAsk, in_responses_words, read_responses
+from services.edge.apis import message_events
+from services.edge.apis.ask import Ask, chat_ask, completion_ask
+from services.edge.apis.message_events import MESSAGES
+from services.edge.apis.messages import in_messages_words, read_messages
+from services.edge.apis.openai import Message
+from services.edge.apis.refusals import Answer, Invalid, Refusal, UnknownItem, answer
+from services.edge.apis.response_events import Keep, ResponsesForm
+from services.edge.apis.response_items import asked_items, listed
+from services.edge.apis.responses import Referring, ResponsesAsk, in_responses_words, read_responses
 from services.edge.shelf import Conversation, Kept, Shelf
 from services.edge.tenants import Headers, bearer, key_or_bearer
 

@@ -5,8 +5,9 @@ from typing import Any
 
 from headway.tokenizer.v1 import tokenizer_pb2 as tokenizer
 from headway.worker.v1 import worker_pb2 as worker
-from services.edge import events, wire
-from services.edge.openai import (
+from services.edge import wire
+from services.edge.apis import events
+from services.edge.apis.openai import (
     ChatBody,
     CompletionBody,
     Prompt,
@@ -15,10 +16,10 @@ from services.edge.openai import (
     parse_completion,
     prompts,
 )
-from services.edge.refusals import Invalid
-from services.edge.structure import constraint
+from services.edge.apis.refusals import Invalid
+from services.edge.apis.structure import constraint
+from services.edge.apis.writing import Form
 from services.edge.workers import Served
-from services.edge.writing import Form
 
 # Lower goes first, in the scheduler's queue and in the engine.
 TIER_PRIORITY = {"priority": -1, "flex": 1}

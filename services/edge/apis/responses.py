@@ -12,9 +12,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from headway.worker.v1 import worker_pb2 as worker
-from services.edge import structure
-from services.edge.ask import Ask
-from services.edge.openai import (
+from services.edge.apis import structure
+from services.edge.apis.ask import Ask
+from services.edge.apis.openai import (
     Alternatives,
     ChatBody,
     Function,
@@ -29,10 +29,10 @@ from services.edge.openai import (
     parse,
     read_part,
 )
-from services.edge.refusals import Invalid
-from services.edge.tools import TOOLS_LIMIT, Name, NamedTool, Tool, ToolChoice, ToolFunction
-from services.edge.tools import NamedFunction as NamedInChat
-from services.edge.writing import Form
+from services.edge.apis.refusals import Invalid
+from services.edge.apis.tools import TOOLS_LIMIT, Name, NamedTool, Tool, ToolChoice, ToolFunction
+from services.edge.apis.tools import NamedFunction as NamedInChat
+from services.edge.apis.writing import Form
 
 Status = Literal["in_progress", "completed", "incomplete"]
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]

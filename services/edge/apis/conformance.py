@@ -1,6 +1,6 @@
 """What every parameter of every door gets, by the doors' own declarations. Pure.
 
-`python -m services.edge.conformance` writes docs/conformance.md. A row is not an assertion of
+`python -m services.edge.apis.conformance` writes docs/conformance.md. A row is not an assertion of
 ours: the body that it stands for was read by the door's own parser, and the answer is the
 parser's. tests/end_to_end/test_conformance.py sends every row to a running system.
 """
@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
-from services.edge.declarations import DOORS, Door, Example
-from services.edge.openai import ASKS_NOTHING
-from services.edge.refusals import Invalid
+from services.edge.apis.declarations import DOORS, Door, Example
+from services.edge.apis.openai import ASKS_NOTHING
+from services.edge.apis.refusals import Invalid
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def page() -> str:
 _HEAD = """# What every parameter gets
 
 Every parameter of every door is honoured, or answered with 400 and this message; none is dropped.
-Made by `python -m services.edge.conformance`, from the structs that read the bodies;
+Made by `python -m services.edge.apis.conformance`, from the structs that read the bodies;
 tests/end_to_end/test_conformance.py sends every row to a running system. `null` is the same as
 absent. A parameter that is in no table is answered as the unsupported ones are.
 

@@ -8,8 +8,8 @@ from msgspec import Meta, Struct
 
 from headway.tokenizer.v1 import tokenizer_pb2 as tokenizer
 from headway.worker.v1 import worker_pb2 as worker
-from services.edge.refusals import Invalid
-from services.edge.structure import schema_at_fault
+from services.edge.apis.refusals import Invalid
+from services.edge.apis.structure import schema_at_fault
 
 TOOLS_LIMIT = 128
 # Python's `$` would let a line's end follow, and its `\Z` is nothing to others who read the schema.

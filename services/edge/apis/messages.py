@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Struct
 
-from services.edge import structure
-from services.edge.ask import Ask, ask_of
-from services.edge.openai import (
+from services.edge.apis import structure
+from services.edge.apis.ask import Ask, ask_of
+from services.edge.apis.openai import (
     ChatBody,
     Function,
     Label,
@@ -25,9 +25,9 @@ from services.edge.openai import (
     check_chat,
     parse,
 )
-from services.edge.refusals import Invalid
-from services.edge.responses import renamed
-from services.edge.tools import (
+from services.edge.apis.refusals import Invalid
+from services.edge.apis.responses import renamed
+from services.edge.apis.tools import (
     TOOLS_LIMIT,
     Name,
     NamedFunction,
@@ -36,7 +36,7 @@ from services.edge.tools import (
     ToolChoice,
     ToolFunction,
 )
-from services.edge.writing import Form
+from services.edge.apis.writing import Form
 
 MESSAGES_LIMIT = 10_000
 
