@@ -141,7 +141,7 @@ _CHAT: dict[str, list[Example]] = {
         *_of([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]),
     ],
     "max_tokens": _of(4, 0),
-    "max_completion_tokens": _of(4),
+    "max_completion_tokens": [*_of(4, max_tokens=None), *_of(4)],
     "logprobs": _of(True),
     "top_logprobs": [*_of(2, logprobs=True), *_of(2)],
     "service_tier": _of("auto", "default", "flex", "priority", "scale"),
