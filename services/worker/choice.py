@@ -1,6 +1,6 @@
 """One choice of a request, from the engine's outputs to what the caller gets. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple
@@ -48,11 +48,17 @@ _REASONS = {
 
 
 class Choice:
-    """Turns outputs into pieces. A piece with `finish` is the last; the engine may not know."""
+    """Turns outputs into pieces. A piece with `finish` is the last; the engine may not know.
 
-    def __init__(self, text: TextStream, include_stop: bool) -> None:
+    `skipped` are the special tokens that the caller does not want to see.
+    """
+
+    def __init__(
+        self, text: TextStream, include_stop: bool, skipped: Container[int] = frozenset()
+    ) -> None:
         self._text = text
         self._include_stop = include_stop
+        self._skipped = skipped
         self._completion_tokens = 0
 
     def resume(self, generated: Sequence[int], max_tokens: int) -> Piece | None:
@@ -72,17 +78,18 @@ class Choice:
     def advance(self, output: Output) -> Piece:
         """Take an output. Tokens beyond the one that completes a stop string are dropped."""
         new = ""
-        logprobs: list[TokenLogprobs] = []
         offsets: list[int] = []
+        logprobs: list[TokenLogprobs] = []
         silent = self._silent_from(output)
         for place, token_id in enumerate(output.token_ids):
             self._completion_tokens += 1
             if place >= silent:
                 break  # it is the last
-            if output.logprobs and not self._text.leaves_out(token_id):
-                logprobs.append(output.logprobs[place])
-                offsets.append(self._text.decoded)
+            offset = self._text.decoded
             text, match = self._text.feed(token_id)
+            if output.logprobs and not self._is_skipped(token_id, offset):
+                offsets.append(offset)
+                logprobs.append(output.logprobs[place])
             new += text
             if match:
                 kept = place + 1
@@ -90,9 +97,8 @@ class Choice:
                 return Piece(new, output.token_ids[:kept], tuple(logprobs), finish, tuple(offsets))
         if output.end is not None:
             new += self._text.rest()
-        return Piece(
-            new, output.token_ids, tuple(logprobs), self._ended(output.end), tuple(offsets)
-        )
+        ended = self._ended(output.end)
+        return Piece(new, output.token_ids, tuple(logprobs), ended, tuple(offsets))
 
     def abort(self) -> Piece:
         """The last piece of a choice that the caller ended."""
@@ -108,9 +114,14 @@ class Choice:
     def _silent_from(self, output: Output) -> int:
         """The place of the end token, which has no text unless the caller wants it."""
         count = len(output.token_ids)
-        if output.end is None or output.end.reason is not EndReason.STOPPED or self._include_stop:
+        if output.end is None or output.end.reason is not EndReason.STOPPED:
             return count
-        return count - 1
+        is_shown = self._include_stop and output.token_ids[-1] not in self._skipped
+        return count if is_shown else count - 1
+
+    def _is_skipped(self, token_id: int, offset: int) -> bool:
+        """Whether this token, which began there, has no text; a parser may have let it keep it."""
+        return token_id in self._skipped and self._text.decoded == offset
 
     def _finish(self, reason: FinishReason, stop_text: str = "") -> Finish:
         return Finish(reason, self._completion_tokens, stop_text)

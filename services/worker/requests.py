@@ -47,6 +47,7 @@ class Request:
     choices: int = 1
     stop: Stop = field(default_factory=Stop)
     keep_special_tokens: bool = False
+    parser_needs_special: bool = False  # in the text that it reads
     cache_salt: str = ""
     priority: int = 0
     traceparent: str = ""

@@ -35,14 +35,6 @@ class Decoder:
             self._given_out = ""
         return text
 
-    def leaves_out(self, token_id: int) -> bool:
-        """Whether this is a special token, and those are not to be seen."""
-        return self._skip_special and not self._text([token_id]) and self._shown(token_id) != ""
-
-    def _shown(self, token_id: int) -> str:
-        text: str = self._tokenizer.decode([token_id], skip_special_tokens=False)
-        return text
-
     def _step(self, token_id: int) -> str:
         try:
             return self._stream.step(self._tokenizer, token_id) or ""
@@ -66,6 +58,12 @@ class Decoder:
     def _text(self, ids: list[int]) -> str:
         text: str = self._tokenizer.decode(ids, skip_special_tokens=self._skip_special)
         return text
+
+
+def special_tokens(tokenizer: Tokenizer) -> frozenset[int]:
+    """The tokens that a decoder leaves out where they are not kept."""
+    added = tokenizer.get_added_tokens_decoder()
+    return frozenset(token_id for token_id, token in added.items() if token.special)
 
 
 def _common_length(one: str, other: str) -> int:
@@ -152,10 +150,6 @@ class TextStream:
         text = self._decoder.step(token_id)
         self.decoded += len(text)
         return self._matcher.feed(text)
-
-    def leaves_out(self, token_id: int) -> bool:
-        """Whether the text is to be without this token, for what it is."""
-        return self._decoder.leaves_out(token_id)
 
     def rest(self) -> str:
         """What was held back, when no more tokens come. Half a character stays out."""

@@ -129,7 +129,7 @@ class VllmParsers:
             sampling=replace(
                 request.sampling, constraint=constraint, thinking=kwargs if reasons else None
             ),
-            keep_special_tokens=request.keep_special_tokens or not asked.skip_special_tokens,
+            parser_needs_special=not asked.skip_special_tokens,
             parser=partial(self._reading(parsing), make, asked, list(request.prompt), parsing),
         )
 

@@ -34,7 +34,7 @@ from services.worker.requests import (
     accept_input,
     runs,
 )
-from services.worker.text import Decoder, TextStream
+from services.worker.text import Decoder, TextStream, special_tokens
 
 MOST_PREFILLS_KEPT = 4096  # timings that wait for the next report
 
@@ -53,6 +53,7 @@ class Worker:
         self.drain_asked = asyncio.Event()
         self._engine = engine
         self._tokenizer = tokenizer
+        self._special = special_tokens(tokenizer)
         self._parsers = parsers
         self._metrics = metrics
         self._idle = asyncio.Event()
@@ -178,8 +179,10 @@ class Worker:
         return running.failure or _NO_REASON
 
     def _choice(self, request: Request) -> Choice | ParsedChoice:
-        decoder = Decoder(self._tokenizer, request.prompt, request.keep_special_tokens)
-        choice = Choice(TextStream(decoder, request.stop), request.stop.include)
+        keeps = request.keep_special_tokens
+        decoder = Decoder(self._tokenizer, request.prompt, keeps or request.parser_needs_special)
+        skipped = frozenset[int]() if keeps else self._special
+        choice = Choice(TextStream(decoder, request.stop), request.stop.include, skipped)
         if request.parser is None:
             return choice
         parsing = request.parsing

@@ -16,10 +16,7 @@ class Letters(Decoder):
         """No tokenizer is needed."""
 
     def step(self, token_id: int) -> str:
-        return "" if self.leaves_out(token_id) else chr(ord("a") + token_id)
-
-    def leaves_out(self, token_id: int) -> bool:
-        return token_id == 25
+        return chr(ord("a") + token_id)
 
 
 def choice(*stops: str, include: bool = False, after: int = 0) -> Choice:
@@ -71,14 +68,36 @@ def test_outputs_become_pieces(output: Output, piece: Piece) -> None:
     assert choice("x", "yz").advance(output) == piece
 
 
-def test_what_the_text_leaves_out_has_no_logprobs() -> None:
-    each = tuple(TokenLogprobs(TokenLogprob(token, -1.0), ()) for token in (0, 25, 1))
-    piece = choice().advance(Output([0, 25, 1], logprobs=each))
-    assert (piece.text, piece.logprobs, piece.offsets) == ("ab", (each[0], each[2]), (0, 1))
-
-
 def test_include_stop_keeps_a_stop_tokens_text() -> None:
     assert choice(include=True).advance(Output([0, 9], end=STOPPED)).text == "aj"
+
+
+class WithoutZ(Letters):
+    """Token 25, which is special, has no text."""
+
+    def step(self, token_id: int) -> str:
+        return "" if token_id == 25 else super().step(token_id)
+
+
+def likely(*token_ids: int) -> tuple[TokenLogprobs, ...]:
+    return tuple(TokenLogprobs(TokenLogprob(each, -1.0), ()) for each in token_ids)
+
+
+def test_a_skipped_token_has_no_logprobs() -> None:
+    passing = Choice(TextStream(WithoutZ(), Stop()), include_stop=False, skipped={25})
+    piece = passing.advance(Output([0, 25, 1], logprobs=likely(0, 25, 1)))
+    assert (piece.text, piece.logprobs, piece.offsets) == ("ab", likely(0, 1), (0, 1))
+
+
+def test_a_skipped_token_whose_text_a_parser_needs_has_them() -> None:
+    read = Choice(TextStream(Letters(), Stop()), include_stop=False, skipped={25})
+    assert read.advance(Output([0, 25], logprobs=likely(0, 25))).logprobs == likely(0, 25)
+
+
+def test_include_stop_shows_no_end_token_that_is_skipped() -> None:
+    ending = Choice(TextStream(Letters(), Stop(include=True)), include_stop=True, skipped={25})
+    piece = ending.advance(Output([0, 25], end=STOPPED, logprobs=likely(0, 25)))
+    assert (piece.text, piece.logprobs) == ("a", likely(0))
 
 
 def test_logprobs_are_cut_with_the_tokens() -> None:

@@ -222,7 +222,7 @@ class Model(NamedTuple):
         return VllmParsers(self.path, self.of_vllm, tools, reasoning)
 
     def choice(self, plan: Request) -> ParsedChoice:
-        decoder = Decoder(self.tokenizer, PROMPT, plan.keep_special_tokens)
+        decoder = Decoder(self.tokenizer, PROMPT, plan.parser_needs_special)
         assert plan.parser is not None
         choice = Choice(TextStream(decoder, Stop()), False)
         return ParsedChoice(choice, plan.parser(), ends_as_stop=False)
