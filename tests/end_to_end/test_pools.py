@@ -42,6 +42,10 @@ class Fleet:
         [found] = [each for each in listed if each.hello.worker_id == worker_id]
         return found
 
+    def busy(self, of: set[str]) -> list[str]:
+        """Those of these workers that have requests, as the scheduler sees it."""
+        return [each for each in sorted(of) if self.worker(each).placed_requests]
+
     def workers_of(self, model: str, count: int, prefix: str = "") -> list[str]:
         """Where so many requests went that were sent at once."""
         with ThreadPoolExecutor(count) as pool:
@@ -181,7 +185,9 @@ def test_a_drained_worker_finishes_and_its_pool_goes_on_without_it(fleet: Fleet)
     with fleet.client.stream("POST", "/v1/chat/completions", json=body) as response:
         lines = response.iter_lines()
         next(lines)
-        [busy] = [each for each in sorted(WORKERS["left"]) if fleet.worker(each).placed_requests]
+        # The scheduler may not have heard yet that an earlier request is over.
+        _until(lambda: len(fleet.busy(WORKERS["left"])) == 1)
+        [busy] = fleet.busy(WORKERS["left"])
         fleet.scheduler.DrainWorker(pb.DrainWorkerRequest(worker_id=busy))
         [left] = WORKERS["left"] - {busy}
         assert set(fleet.workers_of("left", 8, "Drained. ")) == {left}
