@@ -31,7 +31,7 @@ def encode(prompt: Prompt, models: Models, clock: Clock) -> Report:
     model = models.find(prompt.model)
     if not isinstance(model, Model):
         return Report(model, started_ns, started_ns, started_ns)
-    given = _rendered(prompt.input, model)
+    given = _rendered(prompt.input, model, prompt.add_special_tokens)
     rendered_ns = clock() if isinstance(prompt.input, Chat) else started_ns
     tokens = _token_ids(given, model, prompt.add_special_tokens)
     outcome = _hashed(tokens, prompt, model) if isinstance(tokens, bytes) else tokens
@@ -43,19 +43,35 @@ class _Rendered:
     text: str
 
 
-def _rendered(given: Chat | Text | TokenIds, model: Model) -> _Rendered | Text | TokenIds | Refusal:
+@dataclass(frozen=True, slots=True)
+class _Disguised:
+    """Rendered with placeholders for the special tokens that somebody wrote out."""
+
+    text: str
+
+
+Given = _Rendered | _Disguised | Text | TokenIds | Refusal
+
+
+def _rendered(given: Chat | Text | TokenIds, model: Model, special: bool | None) -> Given:
     if not isinstance(given, Chat):
         return given
     if model.template is None:
         return TemplateRefused("the model has no chat template")
-    text = model.template.render(given)
-    return _Rendered(text) if isinstance(text, str) else text
+    literals = model.vocabulary.literals
+    if not literals.are_in(given):
+        text = model.template.render(given)
+        return _Rendered(text) if isinstance(text, str) else text
+    if special or not literals.can_be_kept(given):
+        return TemplateRefused("a special token that is written out cannot be kept as text here")
+    text = model.template.render(literals.hidden(given))
+    return _Disguised(text) if isinstance(text, str) else text
 
 
-def _token_ids(
-    given: _Rendered | Text | TokenIds | Refusal, model: Model, special: bool | None
-) -> bytes | Refusal:
+def _token_ids(given: Given, model: Model, special: bool | None) -> bytes | Refusal:
     match given:
+        case _Disguised(text):
+            return model.vocabulary.literals.encode(text)
         case _Rendered(text):
             # The template writes all special tokens itself.
             return model.vocabulary.encode(text, add_special_tokens=special is True)

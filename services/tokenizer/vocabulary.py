@@ -6,6 +6,7 @@ from tokenizers import Tokenizer
 
 from services.tokenizer.decoding import whole_characters
 from services.tokenizer.encoder import Encoder
+from services.tokenizer.literals import Literals
 from services.tokenizer.outcomes import OutsideVocabulary
 
 
@@ -20,6 +21,7 @@ class Vocabulary:
             if token.special
         )
         self.encoder = encoder
+        self.literals = Literals(tokenizer)
         self.size = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
 
     def encode(self, text: str, add_special_tokens: bool) -> bytes:

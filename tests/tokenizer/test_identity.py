@@ -140,6 +140,16 @@ class Subject:
         model = Model("m", (), Vocabulary(self._reference, encoder), self._template, chain)
         return Models([model])
 
+    def harmless(self, conversation: Conversation) -> Conversation:
+        """The conversation without written out special tokens, which test_literals.py has."""
+        return tuple((role, self._harmless(text)) for role, text in conversation)
+
+    def _harmless(self, text: str) -> str:
+        for token in self._family.added:
+            while token.special and token.content in text:
+                text = text.replace(token.content, token.content[:-1])
+        return text
+
     def expected(self, conversation: Conversation, block_size: int) -> Encoded | EmptyPrompt:
         """Afresh: the renderer, tokenizers, and one hash after the other."""
         rendered: Any = render_jinja_template(  # annotated as str, returns lists
@@ -221,7 +231,7 @@ def test_caches_change_no_id_and_no_hash(
     subject: Subject, history: list[Conversation], cache_bytes: int, block_size: int
 ) -> None:
     models = subject.with_caches(cache_bytes, block_size)
-    for conversation in history:
+    for conversation in map(subject.harmless, history):
         assert encoded(models, conversation) == subject.expected(conversation, block_size)
 
 
@@ -231,6 +241,7 @@ def test_conversations_in_several_threads_do_not_disturb_one_another(
     subject: Subject, talks: list[list[Conversation]], cache_bytes: int
 ) -> None:
     models = subject.with_caches(cache_bytes, 4)
+    talks = [list(map(subject.harmless, talk)) for talk in talks]
     with ThreadPoolExecutor(len(talks)) as threads:
         found = threads.map(lambda talk: [encoded(models, each) for each in talk], talks)
         expected = [[subject.expected(each, 4) for each in talk] for talk in talks]
