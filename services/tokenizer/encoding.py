@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from struct import pack
 
 from services.blocks import chain_root
+from services.tokenizer.encoder import Encoder
 from services.tokenizer.models import Model, Models
 from services.tokenizer.outcomes import EmptyPrompt, Encoded, Outcome, Refusal, TemplateRefused
 from services.tokenizer.prompt import Chat, Prompt, Text, TokenIds
+from services.tokenizer.template import ChatTemplate
 
 Clock = Callable[[], int]
 
@@ -31,7 +33,7 @@ def encode(prompt: Prompt, models: Models, clock: Clock) -> Report:
     model = models.find(prompt.model)
     if not isinstance(model, Model):
         return Report(model, started_ns, started_ns, started_ns)
-    given = _rendered(prompt.input, model, prompt.add_special_tokens)
+    given = _rendered(prompt.input, model)
     rendered_ns = clock() if isinstance(prompt.input, Chat) else started_ns
     tokens = _token_ids(given, model, prompt.add_special_tokens)
     outcome = _hashed(tokens, prompt, model) if isinstance(tokens, bytes) else tokens
@@ -41,40 +43,44 @@ def encode(prompt: Prompt, models: Models, clock: Clock) -> Report:
 @dataclass(frozen=True, slots=True)
 class _Rendered:
     text: str
+    encoder: Encoder
 
 
-@dataclass(frozen=True, slots=True)
-class _Disguised:
-    """Rendered with placeholders for the special tokens that somebody wrote out."""
-
-    text: str
-
-
-Given = _Rendered | _Disguised | Text | TokenIds | Refusal
-
-
-def _rendered(given: Chat | Text | TokenIds, model: Model, special: bool | None) -> Given:
+def _rendered(given: Chat | Text | TokenIds, model: Model) -> _Rendered | Text | TokenIds | Refusal:
     if not isinstance(given, Chat):
         return given
     if model.template is None:
         return TemplateRefused("the model has no chat template")
-    literals = model.vocabulary.literals
-    if not literals.are_in(given):
-        text = model.template.render(given)
-        return _Rendered(text) if isinstance(text, str) else text
-    if special or not literals.can_be_kept(given):
-        return TemplateRefused("a special token that is written out cannot be kept as text here")
-    text = model.template.render(literals.hidden(given))
-    return _Disguised(text) if isinstance(text, str) else text
+    if model.vocabulary.literals.spelled_in(given):
+        return _rendered_as_text(given, model, model.template)
+    text = model.template.render(given)
+    return _Rendered(text, model.vocabulary.encoder) if isinstance(text, str) else text
 
 
-def _token_ids(given: Given, model: Model, special: bool | None) -> bytes | Refusal:
+def _rendered_as_text(
+    chat: Chat, model: Model, template: ChatTemplate
+) -> _Rendered | TemplateRefused:
+    """As ever, but that special tokens which are spelled in the chat's texts stay text."""
+    renamed = model.vocabulary.renamed
+    if renamed is None:
+        return TemplateRefused(
+            "a text of this conversation spells a special token of the model, whose tokenizer "
+            "cannot take it for text"
+        )
+    hidden = model.vocabulary.literals.hide(chat)
+    text = template.render(hidden.chat)
+    if not isinstance(text, str):
+        return text
+    return _Rendered(hidden.restore(renamed.rename(text)), renamed.encoder)
+
+
+def _token_ids(
+    given: _Rendered | Text | TokenIds | Refusal, model: Model, special: bool | None
+) -> bytes | Refusal:
     match given:
-        case _Disguised(text):
-            return model.vocabulary.literals.encode(text)
-        case _Rendered(text):
+        case _Rendered(text, encoder):
             # The template writes all special tokens itself.
-            return model.vocabulary.encode(text, add_special_tokens=special is True)
+            return encoder.encode(text, add_special_tokens=special is True)
         case Text(text):
             return model.vocabulary.encode(text, add_special_tokens=special is not False)
         case TokenIds(ids):

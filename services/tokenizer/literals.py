@@ -1,178 +1,188 @@
-"""Special tokens that somebody wrote out in a conversation stay text. Pure.
+"""Special tokens spelled out in the texts of a chat: found, hidden from its template, put back.
 
-To transformers and vLLM a user's `<|im_end|>` is the token that ends the turn, and what follows it
-may be a turn in another's name. Here only the template writes special tokens: what a message or a
-tool has of them is hidden from it behind placeholders. Then the template's own are given names that
-nobody else knows, and one pass of a second tokenizer, which has its special tokens under those
-names, encodes everything as it stands. In pieces it would not be the same: what a text begins with
-and how a token takes the blanks beside it depend on the whole.
+Only the template may write special tokens; what spells one in a text is text. Pure.
 """
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
-from struct import pack
-
-from tokenizers import Tokenizer
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, replace
+from itertools import count
 
 from services.tokenizer.prompt import Chat, Message, Tool, ToolCall
 
-# What names and placeholders begin with; letters and digits pass through the filters of
-# templates. A conversation that holds it is refused, so it need not be secret.
-NONCE = "q7f3d91c2b8e4a60"
+Rewrite = Callable[[str], str]
+
+# A text that ends in the first part of a token, where the next may begin with the rest. In JSON,
+# a quote ends it, and whitespace may be escaped.
+_AT_THE_END = r'(?=\s*(?:\Z|["\\]))'
+
+# Those of one character above U+FFFF are a pair.
+_ESCAPES = re.compile(r"(?:\\u[0-9a-fA-F]{4})+|\\.", re.DOTALL)
+
+# Stands in a template's input for what is hidden. Filters leave letters and digits alone, or
+# change their case.
+_STEM = "hiddenliteral"
+_TAKEN = re.compile(rf"{_STEM}(\d{{1,9}})x", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """A chat whose texts spell no special token: `names` are in the place of those spelled."""
+
+    chat: Chat
+    names: dict[str, str]  # the text by its name
+    _pattern: re.Pattern[str]
+
+    def restore(self, text: str) -> str:
+        """The text that a template made of the chat, with what was hidden."""
+        return self._pattern.sub(lambda name: self.names.get(name[0].lower(), name[0]), text)
 
 
 class Literals:
-    """The special tokens of one tokenizer, as texts."""
+    """What spells a special token, of one vocabulary."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        contents = sorted(
-            (
-                token.content
-                for token in tokenizer.get_added_tokens_decoder().values()
-                if token.special
-            ),
-            key=len,
-            reverse=True,  # the longest that fits is the one, as for tokenizers
+    def __init__(self, tokens: Collection[str], normalize: Rewrite | None = None) -> None:
+        """`normalize` is what the vocabulary does to a text before it looks for these tokens."""
+        self._normalize = normalize
+        spellings = {*tokens, *(_as_json(token)[1:-1] for token in tokens)}
+        if normalize:
+            spellings |= set(map(normalize, spellings))
+        self._firsts = sorted({spelling[0] for spelling in spellings if spelling})
+        self._pattern = re.compile("|".join(_branches(spellings)))
+
+    def spelled_in(self, chat: Chat) -> bool:
+        """Whether a text of the chat spells a special token, or the first part of one at its end.
+
+        Most chats are done with after a look for the characters with which tokens begin.
+        """
+        if any(map(self._may_spell, chat.messages)) or chat.tools or chat.template_kwargs_json:
+            texts, jsons = _texts(chat), _jsons(chat)
+            return any(map(self._spelled, texts)) or any(map(self._spelled_json, jsons))
+        return False
+
+    def hide(self, chat: Chat) -> Hidden:
+        """The chat with a name in the place of each such text, which occurs nowhere else in it."""
+        plain = _rewritten(chat, str, _unescaped)
+        taken = {int(number) for number in _TAKEN.findall(repr(plain))}
+        stem = f"{_STEM}{next(number for number in count() if number not in taken)}x"
+        names: dict[str, str] = {}
+
+        def name(spelled: re.Match[str]) -> str:
+            return names.setdefault(spelled[0], f"{stem}{len(names)}z")
+
+        def hidden(text: str) -> str:
+            return self._pattern.sub(name, text)
+
+        return Hidden(
+            _rewritten(plain, hidden, hidden),
+            {name: text for text, name in names.items()},
+            re.compile(rf"{stem}\d+z", re.IGNORECASE),
         )
-        self._names = {content: f"{NONCE}name{at}x" for at, content in enumerate(contents)}
-        self._placeholders = {content: f"{NONCE}text{at}x" for at, content in enumerate(contents)}
-        self._beginning = _common_beginning(contents)
-        self._any = re.compile("|".join(map(re.escape, contents))) if contents else None
-        self._renamed = _renamed(tokenizer, self._names)
 
-    def are_in(self, chat: Chat) -> bool:
-        """Whether a text of the conversation holds one; nearly none does."""
-        if self._any is None:
-            return False
-        beginning = self._beginning
-        # Every request comes by here: most messages are a role and a content.
-        for message in chat.messages:
-            content = message.content
-            if content and beginning in content and self._any.search(content):
+    def _may_spell(self, message: Message) -> bool:
+        if self._normalize or message.tool_calls or message.reasoning_content or message.name:
+            return True
+        text = message.content or ""
+        for first in self._firsts:
+            if first in text or first in message.role or first in message.tool_call_id:
                 return True
-            more = message.tool_calls or message.reasoning_content or message.name
-            if (more or message.tool_call_id) and any(map(self._is_in, _texts_of(message))):
-                return True
-            if beginning in message.role and self._is_in(message.role):
-                return True
-        return bool(chat.tools) and any(map(self._is_in, _texts_of_tools(chat)))
+        return False
 
-    def _is_in(self, text: str) -> bool:
-        return self._any is not None and self._any.search(text) is not None
+    def _spelled(self, text: str) -> bool:
+        read = self._normalize(text) if self._normalize else text
+        return any(first in read for first in self._firsts) and bool(self._pattern.search(read))
 
-    def can_be_kept(self, chat: Chat) -> bool:
-        """Whether this conversation can be encoded with its literals as text."""
-        return self._renamed is not None and not any(NONCE in text for text in _texts(chat))
+    def _spelled_json(self, text: str) -> bool:
+        escaped = "\\u" in text or "\\/" in text
+        return self._spelled(_unescaped(text) if escaped else text)
 
-    def hidden(self, chat: Chat) -> Chat:
-        """The conversation with a placeholder for each."""
-        return replace(
-            chat,
-            messages=tuple(map(self._message, chat.messages)),
-            tools=tuple(map(self._tool, chat.tools)),
-        )
 
-    def encode(self, rendered: str) -> bytes:
-        """The ids of a hidden conversation that a template rendered, as an encoder gives them."""
-        assert self._any is not None
-        assert self._renamed is not None, "can_be_kept() comes first"
-        named = self._any.sub(lambda found: self._names[found[0]], rendered)
-        for content, placeholder in self._placeholders.items():
-            named = named.replace(placeholder, content)
-        [encoding] = self._renamed.encode_batch_fast([named], add_special_tokens=False)
-        return pack(f"<{len(encoding)}I", *encoding.ids)
+def _branches(spellings: Collection[str]) -> list[str]:
+    """Patterns that match the longest of the spellings, a branch for each first character."""
+    heads = sorted({spelling[0] for spelling in spellings if spelling})
+    return [
+        re.escape(head) + _rest({spelling[1:] for spelling in spellings if spelling[:1] == head})
+        for head in heads
+    ]
 
-    def _message(self, message: Message) -> Message:
-        return replace(
-            message,
-            role=self._text(message.role),
-            content=message.content and self._text(message.content),
-            name=self._text(message.name),
-            tool_calls=tuple(map(self._call, message.tool_calls)),
-            tool_call_id=self._text(message.tool_call_id),
-            reasoning_content=message.reasoning_content and self._text(message.reasoning_content),
-        )
 
-    def _call(self, call: ToolCall) -> ToolCall:
-        arguments = self._text(_unescaped(call.arguments_json))
-        return ToolCall(self._text(call.id), self._text(call.name), arguments)
-
-    def _tool(self, tool: Tool) -> Tool:
-        return replace(
-            tool,
-            name=self._text(tool.name),
-            description=self._text(tool.description),
-            parameters_json=self._text(_unescaped(tool.parameters_json)),
-        )
-
-    def _text(self, text: str) -> str:
-        assert self._any is not None
-        return self._any.sub(lambda found: self._placeholders[found[0]], text)
+def _rest(endings: Collection[str]) -> str:
+    branches = _branches(endings)
+    if not branches:
+        return ""
+    return f"(?:{'|'.join([*branches, '' if '' in endings else _AT_THE_END])})"
 
 
 def _texts(chat: Chat) -> Iterator[str]:
-    """Every text of a conversation that a caller gives."""
     for message in chat.messages:
-        yield message.role
-        yield message.content or ""
-        yield from _texts_of(message)
-    yield from _texts_of_tools(chat)
-
-
-def _texts_of(message: Message) -> Iterator[str]:
-    yield message.name
-    yield message.tool_call_id
-    yield message.reasoning_content or ""
-    for call in message.tool_calls:
-        yield call.id
-        yield call.name
-        yield _unescaped(call.arguments_json)
-
-
-def _texts_of_tools(chat: Chat) -> Iterator[str]:
+        yield from (message.role, message.content or "", message.name, message.tool_call_id)
+        yield message.reasoning_content or ""
+        for call in message.tool_calls:
+            yield from (call.id, call.name)
     for tool in chat.tools:
-        yield tool.name
-        yield tool.description
-        yield _unescaped(tool.parameters_json)
+        yield from (tool.name, tool.description)
+
+
+def _jsons(chat: Chat) -> Iterator[str]:
+    yield from (call.arguments_json for message in chat.messages for call in message.tool_calls)
+    yield from (tool.parameters_json for tool in chat.tools)
+    yield chat.template_kwargs_json
+
+
+def _rewritten(chat: Chat, text: Rewrite, in_json: Rewrite) -> Chat:
+    return replace(
+        chat,
+        messages=tuple(_message(message, text, in_json) for message in chat.messages),
+        tools=tuple(
+            Tool(
+                text(tool.name), text(tool.description), in_json(tool.parameters_json), tool.strict
+            )
+            for tool in chat.tools
+        ),
+        template_kwargs_json=_variables(chat.template_kwargs_json, in_json),
+    )
+
+
+def _message(message: Message, text: Rewrite, in_json: Rewrite) -> Message:
+    reasoning = message.reasoning_content
+    return Message(
+        role=text(message.role),
+        content=None if message.content is None else text(message.content),
+        name=text(message.name),
+        tool_calls=tuple(
+            ToolCall(text(call.id), text(call.name), in_json(call.arguments_json))
+            for call in message.tool_calls
+        ),
+        tool_call_id=text(message.tool_call_id),
+        reasoning_content=None if reasoning is None else text(reasoning),
+    )
+
+
+def _variables(given: str, in_json: Rewrite) -> str:
+    """Documents are text; `bos_token` and its like name the tokens that the template writes."""
+    try:
+        members = {name: _as_json(value) for name, value in json.loads(given).items()}
+    except (ValueError, AttributeError, RecursionError):
+        return in_json(given)  # the template refuses it
+    written = (
+        f"{_as_json(name)}: {value if name.endswith('_token') else in_json(value)}"
+        for name, value in members.items()
+    )
+    return f"{{{', '.join(written)}}}"
 
 
 def _unescaped(text: str) -> str:
-    """JSON text without escapes for what needs none: a literal may hide behind them."""
-    if "\\" not in text:
-        return text
+    """The same JSON, nothing in it escaped but quotes, backslashes and controls."""
+    return _ESCAPES.sub(_character, text)
+
+
+def _character(escapes: re.Match[str]) -> str:
     try:
-        return json.dumps(json.loads(text), ensure_ascii=False)
-    except (ValueError, RecursionError):
-        return text  # the template's variables are read from it, and say what is wrong
+        return _as_json(json.loads(f'"{escapes[0]}"'))[1:-1]
+    except ValueError:
+        return escapes[0]  # then the whole is no JSON, which never gets into a prompt
 
 
-def _common_beginning(contents: list[str]) -> str:
-    shortest, longest = min(contents, default=""), max(contents, default="")
-    pairs = zip(shortest, longest, strict=False)
-    same = next((at for at, (a, b) in enumerate(pairs) if a != b), min(map(len, contents or [""])))
-    return shortest[:same]
-
-
-def _renamed(tokenizer: Tokenizer, names: Mapping[str, str]) -> Tokenizer | None:
-    """The same tokenizer with other names for its special tokens; None if it cannot be had."""
-    whole = json.loads(tokenizer.to_str())
-    whole["post_processor"] = None  # it adds special tokens, by the names they had
-    for token in whole["added_tokens"]:
-        if token["special"]:
-            token["content"] = names[token["content"]]
-    model = whole["model"]
-    if isinstance(model.get("unk_token"), str):
-        model["unk_token"] = names.get(model["unk_token"], model["unk_token"])
-    vocabulary = model["vocab"]
-    if isinstance(vocabulary, dict):
-        model["vocab"] = {names.get(text, text): token_id for text, token_id in vocabulary.items()}
-    else:  # Unigram's: pairs of a text and a score
-        model["vocab"] = [[names.get(text, text), score] for text, score in vocabulary]
-    renamed = Tokenizer.from_str(json.dumps(whole))
-    agree = all(
-        renamed.token_to_id(name) == tokenizer.token_to_id(content)
-        for content, name in names.items()
-    )
-    return renamed if agree else None
+def _as_json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,6 +1,7 @@
 """Models from their directories: the only place in this service that reads files."""
 
 import json
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from services.tokenizer.encoder import choose_encoder
 from services.tokenizer.hashing import HashChain
 from services.tokenizer.models import Model, Models
 from services.tokenizer.probes import probes
+from services.tokenizer.renaming import rename_special
 from services.tokenizer.template import CHATML, CHATML_MARKS, ChatTemplate
 from services.tokenizer.vocabulary import Vocabulary
 
@@ -35,14 +37,17 @@ def load_model(source: ModelSource, config: Config, logger: BoundLogger) -> Mode
     added = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
     choice = choose_encoder(tokenizer, config.segment_cache_bytes, probes(added))
     template = _template(folder, tokenizer)
+    # Made here, not when it is first needed: it takes as long as reading the file.
+    renamed = rename_special(tokenizer, secrets.token_hex(16)) if template else None
     logger.info(
         "model loaded",
         model=source.name,
         encoder=choice.encoder.name,
         why_not_fastokens=choice.why_not_fast or None,
         has_chat_template=template is not None,
+        takes_special_tokens_for_text=renamed is not None,
     )
-    vocabulary = Vocabulary(tokenizer, choice.encoder)
+    vocabulary = Vocabulary(tokenizer, choice.encoder, renamed)
     chain = HashChain(config.block_size, config.hash_cache_bytes)
     return Model(source.name, source.aliases, vocabulary, template, chain)
 

@@ -8,20 +8,32 @@ from services.tokenizer.decoding import whole_characters
 from services.tokenizer.encoder import Encoder
 from services.tokenizer.literals import Literals
 from services.tokenizer.outcomes import OutsideVocabulary
+from services.tokenizer.renaming import Renamed
 
 
 class Vocabulary:
-    """What the model's tokenizer.json says."""
+    """What the model's tokenizer.json says.
 
-    def __init__(self, tokenizer: Tokenizer, encoder: Encoder) -> None:
+    `renamed` is for chats whose texts spell special tokens; without it they are refused.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, encoder: Encoder, renamed: Renamed | None = None
+    ) -> None:
         self._tokenizer = tokenizer
-        self._special = frozenset(
-            token_id
+        special = {
+            token_id: token
             for token_id, token in tokenizer.get_added_tokens_decoder().items()
             if token.special
-        )
+        }
+        self._special = special.keys()
         self.encoder = encoder
-        self.literals = Literals(tokenizer)
+        normalized = tokenizer.normalizer and any(each.normalized for each in special.values())
+        self.literals = Literals(
+            [token.content for token in special.values()],
+            tokenizer.normalizer.normalize_str if normalized else None,
+        )
+        self.renamed = renamed
         self.size = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values())
 
     def encode(self, text: str, add_special_tokens: bool) -> bytes:
