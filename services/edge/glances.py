@@ -1,8 +1,9 @@
 """What is kept of each request that is for no model: it is counted, and its answer has an id."""
 
 from services.edge import metrics, request_ids
+from services.edge.apis.refusals import Refusal, answer
 from services.edge.doors import Door, Enter
-from services.edge.http import Message, Receive, Send
+from services.edge.http import JSON, Message, Receive, Send, send_answer, send_body
 
 
 def glanced(endpoint: str, enter: Enter, *taken: str) -> Door:
@@ -25,3 +26,11 @@ def noting(endpoint: str, scope: Message, send: Send) -> Send:
         await send(message)
 
     return note
+
+
+async def tell(send: Send, found: bytes | Refusal) -> None:
+    """Answer with what was found, which is JSON, or with why there is nothing."""
+    if isinstance(found, bytes):
+        await send_body(send, 200, found, [JSON])
+    else:
+        await send_answer(send, answer(found), [])

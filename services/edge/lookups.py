@@ -14,14 +14,13 @@ from services.edge.apis.refusals import (
     Refusal,
     Unauthorized,
     UnknownResponse,
-    answer,
 )
 from services.edge.apis.response_items import page, read_page
 from services.edge.doors import Door
 from services.edge.encoding import Encoded
 from services.edge.fitting import misfit
-from services.edge.glances import glanced
-from services.edge.http import JSON, Message, Receive, Send, send_answer, send_body
+from services.edge.glances import glanced, tell
+from services.edge.http import Message, Receive, Send
 from services.edge.inquiry import Caller, Inquiry, Reply
 from services.edge.reception import Reception
 from services.edge.relay import Hops
@@ -52,17 +51,10 @@ class KeptResponses:
         }
 
     async def _enter(self, scope: Message, receive: Receive, send: Send) -> None:
-        await self._tell(scope, send, kept)
+        await tell(send, self._find(scope, kept))
 
     async def _list(self, scope: Message, receive: Receive, send: Send) -> None:
-        await self._tell(scope, send, input_items)
-
-    async def _tell(self, scope: Message, send: Send, look_up: LookUp) -> None:
-        found = self._find(scope, look_up)
-        if isinstance(found, bytes):
-            await send_body(send, 200, found, [JSON])
-        else:
-            await send_answer(send, answer(found), [])
+        await tell(send, self._find(scope, input_items))
 
     def _find(self, scope: Message, look_up: LookUp) -> bytes | Refusal:
         tenant = self._reception.recognise(bearer(dict(scope["headers"])))

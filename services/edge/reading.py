@@ -5,12 +5,12 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 from services.edge.apis import events, openapi
-from services.edge.apis.refusals import Unauthorized, Unavailable, UnknownModel, answer
+from services.edge.apis.refusals import Unauthorized, Unavailable, UnknownModel
 from services.edge.config import Config
 from services.edge.doors import Door
 from services.edge.fleet import Fleet
-from services.edge.glances import glanced
-from services.edge.http import JSON, Message, Receive, Send, send_answer, send_body
+from services.edge.glances import glanced, tell
+from services.edge.http import JSON, Message, Receive, Send, send_body
 from services.edge.reception import Reception
 from services.edge.tenants import key_or_bearer
 from services.edge.workers import Pool
@@ -72,31 +72,32 @@ class Reading:
         await send_body(send, 200, self._version, [JSON])
 
     async def _readiness(self, scope: Message, receive: Receive, send: Send) -> None:
+        await tell(send, self._state())
+
+    def _state(self) -> bytes | Unavailable:
         missing = self._fleet.missing(self._pools)
         if self._is_draining():
-            await send_answer(send, answer(Unavailable("The edge is draining.")), [])
-        elif missing:
-            reason = f"No worker is ready for {', '.join(missing)}."
-            await send_answer(send, answer(Unavailable(reason)), [])
-        else:
-            await send_body(send, 200, b'{"status":"ready"}', [JSON])
+            return Unavailable("The edge is draining.")
+        if missing:
+            return Unavailable(f"No worker is ready for {', '.join(missing)}.")
+        return b'{"status":"ready"}'
 
     async def _models(self, scope: Message, receive: Receive, send: Send) -> None:
-        tenant = self._reception.recognise(key_or_bearer(dict(scope["headers"])))
-        if isinstance(tenant, Unauthorized):
-            await send_answer(send, answer(tenant), [])
-        else:
-            await send_body(send, 200, events.models(self._ready(), self._created), [JSON])
+        found = self._stranger(scope) or events.models(self._ready(), self._created)
+        await tell(send, found)
 
     async def _model(self, scope: Message, receive: Receive, send: Send) -> None:
+        await tell(send, self._stranger(scope) or self._find(scope["path"].removeprefix(MODEL)))
+
+    def _stranger(self, scope: Message) -> Unauthorized | None:
         tenant = self._reception.recognise(key_or_bearer(dict(scope["headers"])))
-        name, ready = scope["path"].removeprefix(MODEL), self._ready()
-        if isinstance(tenant, Unauthorized):
-            await send_answer(send, answer(tenant), [])
-        elif name in ready:
-            await send_body(send, 200, events.model(name, ready[name], self._created), [JSON])
-        else:
-            await send_answer(send, answer(UnknownModel(name, tuple(sorted(ready)))), [])
+        return tenant if isinstance(tenant, Unauthorized) else None
+
+    def _find(self, name: str) -> bytes | UnknownModel:
+        ready = self._ready()
+        if name not in ready:
+            return UnknownModel(name, tuple(sorted(ready)))
+        return events.model(name, ready[name], self._created)
 
     def _ready(self) -> dict[str, Pool]:
         return {name: pool for name, pool in self._fleet.pools.items() if pool.ready}

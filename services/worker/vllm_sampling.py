@@ -83,18 +83,22 @@ def structured(constraint: Constraint) -> StructuredOutputsParams:
 
 
 def _checked_schema(text: str) -> str:
-    gap = passed_over(json.loads(_checked_json(text)))
+    gap = passed_over(_read_json(text))
     if gap:
         raise EngineRefused(f"the JSON schema cannot be followed: {gap}", "constraint")
     return text
 
 
 def _checked_json(text: str) -> str:
+    _read_json(text)
+    return text
+
+
+def _read_json(text: str) -> Any:
     try:
-        json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise EngineRefused("the constraint is no JSON text", "constraint") from error
-    return text
 
 
 def refusal(error: VLLMClientError) -> EngineRefused:

@@ -370,22 +370,18 @@ def _read_again(kind: type[T], body: bytes, fault: str) -> T | Invalid:
     if not fault.startswith(_UNKNOWN):
         return _explain(fault)
     whole = parse(_ANYTHING, body)
-    return whole if isinstance(whole, Invalid) else _convert(whole, kind)
+    return whole if isinstance(whole, Invalid) else read_part(whole, kind, "")
 
 
 def read_part(part: object, kind: type[T], where: str) -> T | Invalid:
-    """Read a part of a body, at `where`, that was left as it came."""
-    return _convert(part, kind, where)
-
-
-def _convert(given: object, kind: type[T], where: str = "") -> T | Invalid:
+    """Read a part of a body, at `where`, that was left as it came; rids it of what asks nothing."""
     while True:
         try:
-            return msgspec.convert(given, kind, str_keys=True)
+            return msgspec.convert(part, kind, str_keys=True)
         except msgspec.ValidationError as error:
             fault = str(error)
         # Each round rids one kind of object of what asks for nothing, and there are few kinds.
-        if not fault.startswith(_UNKNOWN) or not _rid_of_nothing(given, fault):
+        if not fault.startswith(_UNKNOWN) or not _rid_of_nothing(part, fault):
             return _explain(fault, where)
 
 
